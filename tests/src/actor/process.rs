@@ -1,0 +1,243 @@
+//! Starting an actor and giving it orders.
+
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use anyhow::{Context, Result, anyhow, bail};
+use rustix::io::Errno;
+use rustix::process::{Signal, set_parent_process_death_signal};
+
+use super::order::Answer;
+use super::stage::ARGUMENT;
+use super::{Kind, Order, Outcome, SocketOption};
+use crate::net::Netns;
+
+/// The executable file that an actor runs, and the words it is given besides.
+#[derive(Clone, Debug)]
+pub struct Program {
+    path: PathBuf,
+    words: Vec<OsString>,
+}
+
+impl Program {
+    /// The test's own binary.
+    ///
+    /// # Errors
+    /// When `/proc/self/exe` cannot be read.
+    pub fn own() -> Result<Self> {
+        Ok(Self { path: std::env::current_exe()?, words: Vec::new() })
+    }
+
+    /// A copy of the test's binary at `path`: to the kernel and the tracer another program.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn copied_to(path: PathBuf) -> Result<Self> {
+        std::fs::copy(std::env::current_exe()?, &path).with_context(|| format!("copying to {path:?}"))?;
+        Ok(Self { path, words: Vec::new() })
+    }
+
+    /// Adds an argument that the actor ignores, as raw bytes without NUL.
+    #[must_use]
+    pub fn with_argument(mut self, bytes: &[u8]) -> Self {
+        self.words.push(OsString::from_vec(bytes.to_vec()));
+        self
+    }
+
+    /// Where the executable lies.
+    #[must_use]
+    pub fn path(&self) -> &std::path::Path {
+        &self.path
+    }
+}
+
+/// A process in a namespace that does socket calls on order. It is killed when dropped.
+pub struct Actor {
+    child: Child,
+    orders: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Actor {
+    /// Starts the test's own binary as an actor in `netns`.
+    ///
+    /// # Errors
+    /// When the process cannot be started.
+    pub fn start(netns: &Netns) -> Result<Self> {
+        Self::start_as(netns, &Program::own()?)
+    }
+
+    /// Starts `program` as an actor in `netns`.
+    ///
+    /// # Errors
+    /// When the process cannot be started.
+    pub fn start_as(netns: &Netns, program: &Program) -> Result<Self> {
+        let mut command = Command::new(&program.path);
+        command.arg(ARGUMENT).args(&program.words).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let netns = netns.try_clone()?;
+        let prepare = move || {
+            set_parent_process_death_signal(Some(Signal::KILL))?;
+            Ok(netns.join()?)
+        };
+        // SAFETY: between fork and exec only two system calls are made; nothing is allocated.
+        unsafe { command.pre_exec(prepare) };
+        let mut child = command.spawn().with_context(|| format!("starting {:?}", program.path))?;
+        let orders = child.stdin.take().context("an actor without stdin")?;
+        let answers = BufReader::new(child.stdout.take().context("an actor without stdout")?);
+        Ok(Self { child, orders, answers })
+    }
+
+    /// The process id, as the initial pid namespace has it.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Gives an order without waiting for its answer, which [`Self::answer`] then reads.
+    ///
+    /// # Errors
+    /// When the actor is gone.
+    pub fn begin(&mut self, order: &Order) -> Result<()> {
+        let mut line = serde_json::to_vec(order)?;
+        line.push(b'\n');
+        self.orders.write_all(&line).with_context(|| format!("ordering {order:?}"))
+    }
+
+    /// Waits for the answer to an order: its outcome, or the errno of the call that failed.
+    ///
+    /// # Errors
+    /// When the actor is gone.
+    pub fn answer(&mut self) -> Result<Result<Outcome, Errno>> {
+        let mut line = String::new();
+        if self.answers.read_line(&mut line)? == 0 {
+            bail!("the actor {} ended without an answer", self.pid());
+        }
+        let answer: Answer = serde_json::from_str(&line)?;
+        Ok(answer.map_err(Errno::from_raw_os_error))
+    }
+
+    /// Gives an order and waits for its answer.
+    ///
+    /// # Errors
+    /// When the actor is gone.
+    pub fn attempt(&mut self, order: &Order) -> Result<Result<Outcome, Errno>> {
+        self.begin(order)?;
+        self.answer()
+    }
+
+    /// Gives an order that must succeed.
+    ///
+    /// # Errors
+    /// When the actor is gone or the call failed.
+    pub fn perform(&mut self, order: &Order) -> Result<Outcome> {
+        self.attempt(order)?.map_err(|errno| anyhow!("{order:?}: {errno}"))
+    }
+
+    /// A new socket of the family of `near`.
+    ///
+    /// # Errors
+    /// Those of [`Self::perform`].
+    pub fn socket(&mut self, kind: Kind, near: SocketAddr) -> Result<i32> {
+        self.perform(&Order::Socket { kind, v6: near.is_ipv6() })?.fd.context("a socket without a number")
+    }
+
+    /// Sets an option of a socket.
+    ///
+    /// # Errors
+    /// Those of [`Self::perform`].
+    pub fn set(&mut self, fd: i32, option: SocketOption) -> Result<()> {
+        self.perform(&Order::Set { fd, option }).map(drop)
+    }
+
+    /// Binds a new TCP socket (`SO_REUSEADDR`) and listens.
+    ///
+    /// # Errors
+    /// Those of [`Self::perform`].
+    pub fn listen(&mut self, at: SocketAddr) -> Result<i32> {
+        let fd = self.socket(Kind::Tcp, at)?;
+        self.set(fd, SocketOption::ReuseAddress)?;
+        self.perform(&Order::Bind { fd, to: at })?;
+        self.perform(&Order::Listen { fd })?;
+        Ok(fd)
+    }
+
+    /// Connects a new TCP socket; answers its descriptor.
+    ///
+    /// # Errors
+    /// Those of [`Self::perform`].
+    pub fn connect(&mut self, to: SocketAddr) -> Result<i32> {
+        let fd = self.socket(Kind::Tcp, to)?;
+        self.perform(&Order::Connect { fd, to })?;
+        Ok(fd)
+    }
+
+    /// Tries to connect a new TCP socket; answers the errno, which must come.
+    ///
+    /// # Errors
+    /// When the actor is gone or the connect succeeds.
+    pub fn connect_in_vain(&mut self, to: SocketAddr) -> Result<Errno> {
+        let fd = self.socket(Kind::Tcp, to)?;
+        match self.attempt(&Order::Connect { fd, to })? {
+            Ok(_) => bail!("the connect to {to} succeeded"),
+            Err(errno) => {
+                self.close(fd)?;
+                Ok(errno)
+            }
+        }
+    }
+
+    /// Accepts one connection, asking for the peer's address.
+    ///
+    /// # Errors
+    /// Those of [`Self::perform`].
+    pub fn accept(&mut self, fd: i32) -> Result<i32> {
+        self.perform(&Order::Accept { fd, with_address: true })?.fd.context("an accept without a socket")
+    }
+
+    /// Binds a new UDP socket.
+    ///
+    /// # Errors
+    /// Those of [`Self::perform`].
+    pub fn bind_udp(&mut self, at: SocketAddr) -> Result<i32> {
+        let fd = self.socket(Kind::Udp, at)?;
+        self.perform(&Order::Bind { fd, to: at })?;
+        Ok(fd)
+    }
+
+    /// The address that a socket has on this side.
+    ///
+    /// # Errors
+    /// Those of [`Self::perform`].
+    pub fn local(&mut self, fd: i32) -> Result<SocketAddr> {
+        self.perform(&Order::LocalAddress { fd })?.address.context("a socket without an address")
+    }
+
+    /// Sends one datagram to `to`.
+    ///
+    /// # Errors
+    /// Those of [`Self::perform`].
+    pub fn send_to(&mut self, fd: i32, to: SocketAddr) -> Result<()> {
+        self.perform(&Order::SendTo { fd, to, bytes: 20, count: 1, spacing_us: 0 }).map(drop)
+    }
+
+    /// Closes a socket.
+    ///
+    /// # Errors
+    /// Those of [`Self::perform`].
+    pub fn close(&mut self, fd: i32) -> Result<()> {
+        self.perform(&Order::Close { fd }).map(drop)
+    }
+}
+
+impl Drop for Actor {
+    fn drop(&mut self) {
+        // Both fail only when the process is gone already, which is what is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,15 @@
+//! The harness of the live tests: namespaces, traffic by real processes, the tracer under test, and
+//! the scenarios that join them. No external program is started, so that the same binary runs on a
+//! machine and in an otherwise empty guest. What the tracer decides is not known here; the
+//! expectations are written down in the scenarios.
+
+pub mod actor;
+pub mod distribution;
+pub mod net;
+pub mod parity;
+pub mod records;
+pub mod runner;
+pub mod scenarios;
+pub mod table;
+pub mod tally;
+pub mod tracer;

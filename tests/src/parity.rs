@@ -1,0 +1,230 @@
+//! Two hook plans watch the same traffic at the same time and must come to the same verdicts; what may
+//! differ is declared in [`DECLARED`], with its reason.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use crate::actor::{Actor, Kind, Order};
+use crate::net::{A4, B4, B6, NO_ROUTE4, Netns, Network, SILENT4};
+use crate::records::Record;
+use crate::tracer::{Live, Plan, Subject};
+
+/// Ports from here on are given by the kernel (`ip_local_port_range`) and left out of the comparison.
+const FIRST_EPHEMERAL: u16 = 32_768;
+
+/// A record that one plan gives and another does not.
+pub struct Difference {
+    /// The plan that gives it.
+    pub only: Plan,
+    /// Its `event`.
+    pub event: &'static str,
+    /// Its protocol.
+    pub protocol: &'static str,
+    /// Why the other plan cannot.
+    pub reason: &'static str,
+}
+
+/// All differences that are allowed.
+pub const DECLARED: &[Difference] = &[];
+
+/// What is compared of a record: no time, no number, no port that the kernel chose.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Verdict {
+    record: String,
+    event: String,
+    verdict: String,
+    rules: Vec<String>,
+    protocol: String,
+    local: Option<(String, SocketAddr)>,
+    remote: Option<(String, SocketAddr)>,
+    direction: String,
+    role: String,
+    error: String,
+    pid: Option<u32>,
+}
+
+impl Verdict {
+    fn of(record: &Record) -> Option<Self> {
+        record.at("/socket")?;
+        let mut rules: Vec<String> = record.rules().into_iter().map(str::to_owned).collect();
+        rules.sort_unstable();
+        let own = |pointer: &str| record.text(pointer).to_owned();
+        Some(Self {
+            record: own("/record"),
+            event: own("/event"),
+            verdict: own("/verdict"),
+            rules,
+            protocol: own("/socket/protocol"),
+            local: record.local().map(|end| (own("/socket/local/scope"), without_ephemeral(end))),
+            remote: record.remote().map(|end| (own("/socket/remote/class"), without_ephemeral(end))),
+            direction: own("/socket/direction"),
+            role: own("/socket/role"),
+            error: own("/error"),
+            pid: record.pid(),
+        })
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+fn without_ephemeral(end: SocketAddr) -> SocketAddr {
+    let port = if end.port() < FIRST_EPHEMERAL { end.port() } else { 0 };
+    SocketAddr::new(end.ip(), port)
+}
+
+/// Runs the traffic under both plans at once and compares.
+///
+/// # Errors
+/// When one of the plans cannot load, or they differ where they must not; the error lists how.
+pub fn compare(tracer: &Path, plans: [Plan; 2]) -> Result<usize> {
+    let network = Network::new()?;
+    let [one, two] = plans.map(|plan| watch(tracer, plan, &network));
+    let (one, two) = (one?, two?);
+    let last = traffic(&network)?;
+    let mut lists = Vec::new();
+    for (live, plan) in [(one, plans[0]), (two, plans[1])] {
+        live.wait("the last close", |r| r.tells("close") && r.is_at("tcp", last))
+            .with_context(|| format!("plan {}", plan.word()))?;
+        let run = live.finish()?;
+        lists.push(run.records.iter().filter_map(Verdict::of).collect::<BTreeSet<_>>());
+    }
+    let mut different = differences(plans[0], &lists[0], &lists[1]);
+    different.extend(differences(plans[1], &lists[1], &lists[0]));
+    if !different.is_empty() {
+        bail!("{} verdicts differ:\n{}", different.len(), different.join("\n"));
+    }
+    Ok(lists[0].len())
+}
+
+fn watch(tracer: &Path, plan: Plan, network: &Network) -> Result<Live> {
+    let subject = Subject { path: tracer.to_owned(), plan };
+    Live::start(subject.live(&["--all"]), network.inodes().to_vec())
+        .with_context(|| format!("plan {}", plan.word()))
+}
+
+/// What `mine` has that `theirs` lacks and that no declared difference covers.
+fn differences(plan: Plan, mine: &BTreeSet<Verdict>, theirs: &BTreeSet<Verdict>) -> Vec<String> {
+    let alone = mine.difference(theirs).filter(|verdict| !declared(plan, verdict));
+    alone.map(|verdict| format!("  only {}: {verdict}", plan.word())).collect()
+}
+
+fn declared(plan: Plan, verdict: &Verdict) -> bool {
+    DECLARED.iter().any(|difference| {
+        difference.only == plan
+            && difference.event == verdict.event
+            && difference.protocol == verdict.protocol
+    })
+}
+
+/// Traffic of every kind; answers the address of the listener whose close is its last event.
+fn traffic(network: &Network) -> Result<SocketAddr> {
+    let (mut client, mut server) = (Actor::start(&network.a)?, Actor::start(&network.b)?);
+    sessions(&mut client, &mut server)?;
+    failures(&mut client)?;
+    datagrams(&mut client, &mut server)?;
+    twins(&mut client)?;
+    relay(&mut client, &mut server)?;
+    last_listener(&network.a)
+}
+
+fn sessions(client: &mut Actor, server: &mut Actor) -> Result<()> {
+    let listeners = [SocketAddr::new(B4, 8443), SocketAddr::new(B6, 8444), "[::]:8445".parse()?];
+    let targets = [listeners[0], listeners[1], SocketAddr::new(B4, 8445)];
+    for (listener, target) in listeners.into_iter().zip(targets) {
+        let listener = server.listen(listener)?;
+        let fd = client.connect(target)?;
+        let accepted = server.accept(listener)?;
+        client.perform(&Order::Send { fd, bytes: 100 })?;
+        server.perform(&Order::Receive { fd: accepted, bytes: 100 })?;
+        client.close(fd)?;
+        server.close(accepted)?;
+    }
+    Ok(())
+}
+
+fn failures(client: &mut Actor) -> Result<()> {
+    for remote in [(B4, 4001), (SILENT4, 4002), (NO_ROUTE4, 4003)] {
+        client.connect_in_vain(remote.into())?;
+    }
+    Ok(())
+}
+
+fn datagrams(client: &mut Actor, server: &mut Actor) -> Result<()> {
+    let service = SocketAddr::new(B4, 5300);
+    let served = server.bind_udp(service)?;
+    let fd = client.socket(Kind::Udp, service)?;
+    client.send_to(fd, service)?;
+    server.perform(&Order::ReceiveFrom { fd: served })?;
+    client.close(fd)?;
+    let connected = client.socket(Kind::Udp, service)?;
+    client.perform(&Order::Connect { fd: connected, to: service })?;
+    client.perform(&Order::Send { fd: connected, bytes: 20 })?;
+    server.perform(&Order::ReceiveFrom { fd: served })?;
+    client.close(connected)
+}
+
+fn twins(client: &mut Actor) -> Result<()> {
+    let port = SocketAddr::new(A4, 5353);
+    let udp = client.bind_udp(port)?;
+    let tcp = client.listen(port)?;
+    client.close(tcp)?;
+    client.close(udp)
+}
+
+fn relay(client: &mut Actor, server: &mut Actor) -> Result<()> {
+    server.listen(SocketAddr::new(B4, 8446))?;
+    let door = client.listen("127.0.0.1:1080".parse()?)?;
+    let line = client.connect(SocketAddr::new(B4, 8446))?;
+    client.close(line)?;
+    client.close(door)
+}
+
+fn last_listener(netns: &Netns) -> Result<SocketAddr> {
+    let address = SocketAddr::new(A4, 9999);
+    let mut actor = Actor::start(netns)?;
+    let fd = actor.listen(address)?;
+    actor.close(fd)?;
+    Ok(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(port: u16, pid: u32) -> Verdict {
+        let line = format!(
+            r#"{{"schema":1,"record":"flag","seq":{pid},"time":"t{pid}","event":"connect","verdict":"research",
+            "rules":[{{"id":"unexplained-session","why":"w"}}],"socket":{{"id":"1","netns":5,"protocol":"tcp",
+            "local":{{"ip":"9.1.1.1","port":{port},"scope":"specific"}},"remote":null}},"process":{{"pid":7}}}}"#
+        );
+        Verdict::of(&Record::parse(&line).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn time_number_and_ephemeral_port_do_not_count() {
+        assert_eq!(verdict(40_000, 1), verdict(50_000, 2));
+        assert_ne!(verdict(4000, 1), verdict(4001, 1));
+    }
+
+    #[test]
+    fn what_one_plan_alone_says_is_a_difference() {
+        let (one, two) = (BTreeSet::from([verdict(80, 1), verdict(81, 1)]), BTreeSet::from([verdict(80, 1)]));
+        assert_eq!(differences(Plan::Fentry, &one, &two).len(), 1);
+        assert!(differences(Plan::Tracepoint, &two, &one).is_empty());
+    }
+
+    #[test]
+    fn every_declared_difference_has_a_reason() {
+        assert!(
+            DECLARED.iter().all(|difference| !difference.reason.is_empty() && difference.only != Plan::Auto)
+        );
+    }
+}

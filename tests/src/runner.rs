@@ -1,0 +1,172 @@
+//! Runs scenarios one after the other, each in a process of its own: when its time is over the process
+//! is killed, and the kernel takes its children and namespaces away with it.
+
+use std::fmt;
+use std::io::Read;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, set_parent_process_death_signal};
+
+use crate::scenarios::{ALL, Bench, SKIPS, Scenario, Skip};
+use crate::tracer::Plan;
+
+/// A guest without hardware acceleration is given so much more time.
+const QUICK_PATIENCE: u64 = 3;
+
+/// What a scenario came to.
+pub enum Outcome {
+    /// It holds; what it printed besides.
+    Passed(String),
+    /// It does not hold, and why.
+    Failed(String),
+}
+
+/// How many scenarios came to what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Those that hold.
+    pub passed: usize,
+    /// Those that do not.
+    pub failed: usize,
+    /// Those in the table of skips.
+    pub skipped: usize,
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed", self.passed, self.failed)?;
+        if self.skipped > 0 {
+            write!(f, ", {} skipped", self.skipped)?;
+        }
+        Ok(())
+    }
+}
+
+/// The scenarios whose name contains `filter`.
+pub fn chosen(filter: &str) -> impl Iterator<Item = &'static Scenario> {
+    ALL.iter().copied().flatten().filter(move |scenario| scenario.name.contains(filter))
+}
+
+/// Runs one scenario in this process.
+///
+/// # Errors
+/// When it does not hold, or there is none of that name.
+pub fn run_here(name: &str, bench: &Bench) -> Result<()> {
+    let scenario = chosen(name).find(|scenario| scenario.name == name);
+    (scenario.with_context(|| format!("no scenario {name}"))?.run)(bench)
+}
+
+/// Runs the chosen scenarios and prints a line for each.
+///
+/// # Errors
+/// When none was chosen, or processes cannot be started.
+pub fn run_all(filter: &str, plan: Plan, quick: bool, this: impl Fn(&str) -> Command) -> Result<Totals> {
+    let mut totals = Totals::default();
+    for scenario in chosen(filter) {
+        if let Some(skip) = skip_of(scenario.name, plan) {
+            println!("skip {}: {}", scenario.name, skip.reason);
+            totals.skipped += 1;
+            continue;
+        }
+        let begun = Instant::now();
+        let limit = Duration::from_secs(scenario.limit * if quick { QUICK_PATIENCE } else { 1 });
+        let outcome = run_apart(this(scenario.name), limit)?;
+        totals.count(scenario.name, &outcome, begun.elapsed());
+    }
+    if totals == Totals::default() {
+        bail!("no scenario's name contains {filter:?}");
+    }
+    Ok(totals)
+}
+
+impl Totals {
+    fn count(&mut self, name: &str, outcome: &Outcome, took: Duration) {
+        match outcome {
+            Outcome::Passed(said) => {
+                self.passed += 1;
+                println!("ok {name} ({} ms)", took.as_millis());
+                said.lines().for_each(|line| println!("    {line}"));
+            }
+            Outcome::Failed(why) => {
+                self.failed += 1;
+                println!("FAILED {name}: {}", why.trim());
+            }
+        }
+    }
+}
+
+fn skip_of(scenario: &str, plan: Plan) -> Option<&'static Skip> {
+    SKIPS.iter().find(|skip| skip.scenario == scenario && skip.plan == plan)
+}
+
+/// Runs a command to its end, or until `limit` is over.
+fn run_apart(mut command: Command, limit: Duration) -> Result<Outcome> {
+    use std::os::unix::process::CommandExt;
+    let prepare = || Ok(set_parent_process_death_signal(Some(Signal::KILL))?);
+    // SAFETY: between fork and exec only one system call is made; nothing is allocated.
+    unsafe { command.pre_exec(prepare) };
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let stdout = reader(child.stdout.take());
+    let stderr = reader(child.stderr.take());
+    let in_time = ends_within(&child, limit)?;
+    if !in_time {
+        child.kill()?;
+    }
+    let status = child.wait()?;
+    let said = |thread: std::thread::JoinHandle<String>| thread.join().unwrap_or_default();
+    let (stdout, stderr) = (said(stdout), said(stderr));
+    Ok(match (in_time, status.success()) {
+        (true, true) => Outcome::Passed(stdout),
+        (true, false) => Outcome::Failed(format!("{stderr}{stdout}")),
+        (false, _) => Outcome::Failed(format!("no end within {limit:?}; {stderr}{stdout}")),
+    })
+}
+
+fn ends_within(child: &Child, limit: Duration) -> Result<bool> {
+    let pid = Pid::from_raw(child.id().cast_signed()).context("a process without id")?;
+    let exit = pidfd_open(pid, PidfdFlags::empty())?;
+    let limit = Timespec { tv_sec: limit.as_secs().cast_signed(), tv_nsec: 0 };
+    Ok(poll(&mut [PollFd::new(&exit, PollFlags::IN)], Some(&limit))? > 0)
+}
+
+fn reader<R: Read + Send + 'static>(stream: Option<R>) -> std::thread::JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let broken = stream.and_then(|mut stream| stream.read_to_end(&mut bytes).err());
+        let text = String::from_utf8_lossy(&bytes);
+        broken.map_or_else(|| text.to_string(), |error| format!("{text}({error})"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_skips_name_scenarios() {
+        let mut names: Vec<&str> = chosen("").map(|scenario| scenario.name).collect();
+        assert!(SKIPS.iter().all(|skip| names.contains(&skip.scenario) && !skip.reason.is_empty()));
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+
+    #[test]
+    fn a_failure_and_a_time_out_are_failures() {
+        let limit = Duration::from_secs(20);
+        let outcome = |command: &str, limit| {
+            let mut shell = Command::new("/bin/sh");
+            shell.args(["-c", command]);
+            run_apart(shell, limit).unwrap()
+        };
+        assert!(matches!(outcome("echo note", limit), Outcome::Passed(said) if said == "note\n"));
+        assert!(matches!(outcome("echo why >&2; exit 1", limit), Outcome::Failed(why) if why == "why\n"));
+        assert!(
+            matches!(outcome("exec sleep 30", Duration::from_secs(1)), Outcome::Failed(why) if why.contains("no end"))
+        );
+    }
+}

@@ -1,0 +1,93 @@
+//! What was typed, and by whom: hook plans that cannot load, missing privileges, one namespace only.
+
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+
+use anyhow::{Result, ensure};
+
+use super::{Bench, Scenario, at, scenario};
+use crate::actor::Actor;
+use crate::net::{A4, B4, Network};
+use crate::tracer::Subject;
+
+pub(super) const ALL: &[Scenario] = &[
+    scenario("forced-plan-that-cannot-load-is-no-fallback", forced_plan),
+    scenario("plan-in-use-is-the-one-asked-for", plan_in_use),
+    scenario("without-root-it-ends-with-3-and-advice", without_root),
+    scenario("unknown-option-ends-with-2", unknown_option),
+    scenario("netns-restricts-to-one-namespace", one_namespace),
+];
+
+/// `nobody`, by the number that it has everywhere.
+const NOBODY: u32 = 65_534;
+
+fn forced_plan(bench: &Bench) -> Result<()> {
+    let output = bench.subject.run(["live", "--json", "--hooks", "kprobe", "--duration", "1"])?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(3), "it ended with {}: {stderr}", output.status);
+    ensure!(stderr.contains("kprobe"), "the plan is not named: {stderr}");
+    ensure!(output.stdout.is_empty(), "something was printed all the same");
+    Ok(())
+}
+
+fn plan_in_use(bench: &Bench) -> Result<()> {
+    let network = Network::new()?;
+    let run = bench.watch(&network)?.finish()?;
+    let start = run.records.first().ok_or_else(|| anyhow::anyhow!("no record"))?;
+    start.claim("the first record is the start", start.kind() == "start")?;
+    let hooks = start.text("/hooks");
+    let asked = bench.subject.plan.word();
+    start.claim(format!("the plan is {asked}"), asked == "auto" || hooks == asked)?;
+    start.claim("it tells its coverage", start.at("/coverage").is_some())?;
+    start.claim("it tells the kernel", !start.text("/kernel").is_empty())?;
+    let sequence: Vec<u64> = run.records.iter().map(crate::records::Record::seq).collect();
+    ensure!(sequence.is_sorted_by(|one, two| one < two), "seq does not rise");
+    Ok(())
+}
+
+fn without_root(bench: &Bench) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let copy = folder.path().join("tracer");
+    std::fs::copy(&bench.subject.path, &copy)?;
+    for path in [folder.path(), &copy] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))?;
+    }
+    let subject = Subject { path: copy, plan: bench.subject.plan };
+    let mut command = subject.command(["live", "--json", "--duration", "1"]);
+    let output = command.current_dir("/").uid(NOBODY).gid(NOBODY).output()?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(3), "it ended with {}: {stderr}", output.status);
+    let advice = stderr.contains("root") || stderr.contains("sudo") || stderr.contains("CAP_");
+    ensure!(advice, "no advice: {stderr}");
+    ensure!(output.stdout.is_empty(), "something was printed all the same");
+    Ok(())
+}
+
+fn unknown_option(bench: &Bench) -> Result<()> {
+    let output = bench.subject.run(["live", "--no-such-option"])?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(2), "it ended with {}: {stderr}", output.status);
+    ensure!(stderr.contains("--no-such-option"), "the option is not named: {stderr}");
+    Ok(())
+}
+
+fn one_namespace(bench: &Bench) -> Result<()> {
+    let network = Network::new()?;
+    let (mut in_a, mut in_b) = (Actor::start(&network.a)?, Actor::start(&network.b)?);
+    in_b.listen(at(B4, 4443))?;
+    let inode = network.b.inode().to_string();
+    let path = format!("/proc/{}/ns/net", in_b.pid());
+    for name in [&inode, &path] {
+        let tracer = bench.watch_with(&network, &["--all", "--netns", name])?;
+        let outside = in_a.listen(at(A4, 4444))?;
+        let inside = in_b.listen(at(B4, 4444))?;
+        tracer.wait("the listener inside", |r| r.tells("listen") && r.is_at("tcp", at(B4, 4444)))?;
+        in_a.close(outside)?;
+        in_b.close(inside)?;
+        let run = tracer.finish()?;
+        ensure!(run.events("seen").count() == 1, "the listener that was there is not seen");
+        let other = run.records.iter().find(|r| r.netns().is_some_and(|netns| netns != network.b.inode()));
+        ensure!(other.is_none(), "--netns {name} shows another namespace");
+    }
+    Ok(())
+}

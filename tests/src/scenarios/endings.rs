@@ -1,0 +1,94 @@
+//! How a run ends: signals, a duration, a closed or full stdout, and the exit codes.
+
+use std::fs::OpenOptions;
+use std::io::{BufRead, BufReader, Read};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
+
+use super::{Bench, Scenario, at, scenario};
+use crate::actor::Actor;
+use crate::net::{A4, Network};
+use crate::tracer::{Live, Process};
+
+pub(super) const ALL: &[Scenario] = &[
+    scenario("sigint-and-sigterm-end-with-an-end-record", signals),
+    scenario("duration-ends-by-itself", duration),
+    scenario("closed-stdout-ends-quietly", closed_stdout),
+    scenario("full-stdout-is-an-error", full_stdout),
+    scenario("exit-code-tells-of-flags", exit_code),
+];
+
+fn signals(bench: &Bench) -> Result<()> {
+    for signal in [Signal::INT, Signal::TERM] {
+        let network = Network::new()?;
+        let mut server = Actor::start(&network.a)?;
+        let tracer = bench.watch(&network)?;
+        server.listen(at(A4, 4444))?;
+        tracer.wait("the listener", |r| r.tells("listen") && r.is_at("tcp", at(A4, 4444)))?;
+        let run = tracer.finish_with(signal)?;
+        ensure!(run.status.code() == Some(0), "{signal:?} ended it with {}", run.status);
+        let totals = |name: &str| {
+            run.end().map(|end| end.number(&format!("/totals/{name}")).or(end.number(&format!("/{name}"))))
+        };
+        ensure!(totals("events")?.is_some_and(|events| events > 0), "no count of events at the end");
+        ensure!(totals("flags")?.is_some_and(|flags| flags > 0), "no count of flags at the end");
+        ensure!(totals("lost")? == Some(0), "no count of losses at the end, or losses");
+    }
+    Ok(())
+}
+
+fn duration(bench: &Bench) -> Result<()> {
+    let begun = Instant::now();
+    let mut tracer = Live::start(bench.subject.live(&["--duration", "2"]), Vec::new())?;
+    let run = tracer.collect()?;
+    ensure!(run.status.code() == Some(0), "it ended with {}", run.status);
+    ensure!(begun.elapsed() >= Duration::from_secs(2), "it ended too early");
+    run.end().map(drop)
+}
+
+fn closed_stdout(bench: &Bench) -> Result<()> {
+    let network = Network::new()?;
+    let mut server = Actor::start(&network.a)?;
+    let mut command = bench.subject.live(&["--all"]);
+    let mut process = Process::start_ready(command.stdout(Stdio::piped()).stderr(Stdio::piped()))?;
+    let mut stdout = BufReader::new(process.child.stdout.take().context("no stdout")?);
+    stdout.read_line(&mut String::new())?;
+    drop(stdout);
+    server.listen(at(A4, 4444))?;
+    let status = process.wait_for_exit()?;
+    let mut stderr = String::new();
+    process.child.stderr.take().context("no stderr")?.read_to_string(&mut stderr)?;
+    ensure!(status.code() == Some(0), "it ended with {status}: {stderr}");
+    ensure!(!stderr.contains("roken pipe") && !stderr.contains("panicked"), "not quiet: {stderr}");
+    Ok(())
+}
+
+fn full_stdout(bench: &Bench) -> Result<()> {
+    let full = OpenOptions::new().write(true).open("/dev/full")?;
+    let mut command = bench.subject.live(&["--all", "--duration", "5"]);
+    let output = command.stdout(full).stderr(Stdio::piped()).spawn()?.wait_with_output()?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(2), "it ended with {}: {stderr}", output.status);
+    ensure!(!stderr.trim().is_empty() && !stderr.contains("panicked"), "not reported: {stderr}");
+    Ok(())
+}
+
+fn exit_code(bench: &Bench) -> Result<()> {
+    let network = Network::new()?;
+    let mut server = Actor::start(&network.a)?;
+    let inode = network.a.inode().to_string();
+    let list = ["list", "--json", "--exit-code", "--netns", inode.as_str()];
+    server.listen("127.0.0.1:4444".parse()?)?;
+    let quiet = bench.subject.run(list)?;
+    let stderr = String::from_utf8_lossy(&quiet.stderr);
+    ensure!(quiet.status.code() == Some(0), "nothing to flag ended with {}: {stderr}", quiet.status);
+    server.listen(at(A4, 4444))?;
+    let flagged = bench.subject.run(list)?;
+    ensure!(flagged.status.code() == Some(1), "a flagged listener ended with {}", flagged.status);
+    let without = bench.subject.run(["list", "--json", "--netns", inode.as_str()])?;
+    ensure!(without.status.code() == Some(0), "without --exit-code it ended with {}", without.status);
+    Ok(())
+}

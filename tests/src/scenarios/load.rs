@@ -1,0 +1,118 @@
+//! Much traffic: nothing is missing that is not accounted for, even when nobody reads.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use rustix::process::Signal;
+
+use super::picture::agrees;
+use super::{Bench, Scenario};
+use crate::actor::{Actor, Load, Order, Outcome};
+use crate::net::Network;
+use crate::tally::Tally;
+use crate::tracer::Process;
+
+pub(super) const ALL: &[Scenario] = &[
+    Scenario { name: "load-stays-whole", run: stays_whole, limit: 180 },
+    Scenario { name: "blocked-stdout-is-accounted-for", run: blocked, limit: 180 },
+];
+
+/// What each connection over loopback gives: how often which event.
+const PER_CONNECTION: [(&str, u64); 4] = [("connect", 1), ("established", 1), ("accept", 1), ("close", 2)];
+/// So long nobody reads.
+const BLOCKED: Duration = Duration::from_secs(5);
+const PORT: u16 = 8080;
+/// Several addresses of one listener, so that the client's ports are enough.
+const ADDRESSES: u8 = 8;
+
+fn load_of(bench: &Bench) -> Load {
+    if bench.quick { Load { rate: 300, seconds: 2 } } else { Load { rate: 5000, seconds: 10 } }
+}
+
+/// A generator and the server that it calls, over the loopback device of A.
+struct Traffic {
+    network: Network,
+    client: Actor,
+    server: Actor,
+    load: Load,
+}
+
+impl Traffic {
+    fn prepare(load: Load) -> Result<Self> {
+        let network = Network::new()?;
+        network.a.sysctl("ipv4/ip_local_port_range", "1024 65000")?;
+        let (client, mut server) = (Actor::start(&network.a)?, Actor::start(&network.a)?);
+        let fd = server.listen(format!("0.0.0.0:{PORT}").parse()?)?;
+        server.begin(&Order::Serve { fd, total: load.total() })?;
+        Ok(Self { network, client, server, load })
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        let targets = (1..=ADDRESSES).map(|last| ([127, 0, 0, last], PORT).into()).collect();
+        self.client.begin(&Order::Generate { targets, load: self.load })
+    }
+
+    /// Waits for the end; both sides must have counted the whole load, at about the pace asked for.
+    fn end(&mut self) -> Result<()> {
+        let generated = self.client.answer()?.map_err(|errno| anyhow!("the generator: {errno}"))?;
+        let served = self.server.answer()?.map_err(|errno| anyhow!("the server: {errno}"))?;
+        let total = self.load.total();
+        let counts = (generated.count, served.count);
+        ensure!(counts == (total, total), "{counts:?} connections generated and served, not {total}");
+        self.check_pace(&generated)
+    }
+
+    fn check_pace(&self, generated: &Outcome) -> Result<()> {
+        let rate = generated.count * 1000 / generated.took_ms.max(1);
+        println!("{} connections at {rate} a second", generated.count);
+        ensure!(rate >= self.load.rate * 8 / 10, "this machine came to {rate} connections a second only");
+        Ok(())
+    }
+}
+
+fn stays_whole(bench: &Bench) -> Result<()> {
+    let mut traffic = Traffic::prepare(load_of(bench))?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("stdout");
+    let mut command = bench.subject.live(&["--all"]);
+    let mut process = Process::start_ready(command.stdout(File::create(&file)?))?;
+    traffic.begin()?;
+    traffic.end()?;
+    process.signal(Signal::INT)?;
+    let status = process.wait_for_exit()?;
+    ensure!(status.success(), "the tracer ended with {status}");
+    let tally = Tally::read(BufReader::new(File::open(&file)?), traffic.network.a.inode())?;
+    for (event, times) in PER_CONNECTION {
+        let (found, expected) = (tally.of(event), times * traffic.load.total());
+        ensure!(found == expected, "{found} {event} events, not {expected}: {tally:?}");
+    }
+    ensure!(tally.gaps == 0 && tally.total("lost")? == 0, "events were lost: {tally:?}");
+    Ok(())
+}
+
+fn blocked(bench: &Bench) -> Result<()> {
+    let mut traffic = Traffic::prepare(load_of(bench))?;
+    let inode = traffic.network.a.inode();
+    let mut command = bench.subject.live(&["--all", "--netns", &inode.to_string()]);
+    let mut process = Process::start_ready(command.stdout(Stdio::piped()))?;
+    let stdout = process.child.stdout.take().context("a tracer without stdout")?;
+    traffic.begin()?;
+    std::thread::sleep(BLOCKED);
+    let reader = std::thread::spawn(move || Tally::read(BufReader::new(stdout), inode));
+    traffic.end()?;
+    process.signal(Signal::INT)?;
+    let status = process.wait_for_exit()?;
+    ensure!(status.success(), "the tracer ended with {status}");
+    let tally = reader.join().map_err(|_| anyhow!("the reading thread panicked"))??;
+    let received: u64 = PER_CONNECTION.iter().map(|(event, _)| tally.of(event)).sum();
+    let generated: u64 = PER_CONNECTION.iter().map(|(_, times)| times * traffic.load.total()).sum();
+    println!("{generated} events generated, {received} received, {} told as lost", tally.lost);
+    ensure!(generated == received + tally.lost, "{received} received and {} lost of {generated}", tally.lost);
+    ensure!(tally.total("lost")? == tally.lost, "the end tells of other losses than the gaps: {tally:?}");
+    let sockets = agrees(&bench.subject, &traffic.network.a)?;
+    println!("list agrees on {sockets} sockets");
+    Ok(())
+}

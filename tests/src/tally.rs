@@ -1,0 +1,117 @@
+//! Counting a long stream of records without keeping it.
+
+use std::collections::BTreeMap;
+use std::io::BufRead;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// The few fields that are counted; the rest of each line is skipped.
+#[derive(Deserialize)]
+struct Line {
+    record: String,
+    event: Option<String>,
+    lost: Option<u64>,
+    socket: Option<Socket>,
+}
+
+#[derive(Deserialize)]
+struct Socket {
+    netns: Option<u32>,
+}
+
+/// How many records of each event came from one namespace, and what was said to be lost.
+#[derive(Debug, Default)]
+pub struct Tally {
+    events: BTreeMap<String, u64>,
+    /// The sum of all `gap.lost`.
+    pub lost: u64,
+    /// The number of `gap` records.
+    pub gaps: u64,
+    /// The `end` record.
+    pub end: Option<Value>,
+}
+
+impl Tally {
+    /// Reads records to the end of `stream`, counting the events of the namespace `netns`.
+    ///
+    /// # Errors
+    /// When a line is no record, or a record follows the end.
+    pub fn read(stream: impl BufRead, netns: u32) -> Result<Self> {
+        let mut tally = Self::default();
+        for line in stream.lines() {
+            tally.count(&line?, netns)?;
+        }
+        Ok(tally)
+    }
+
+    /// Records that told of `event`.
+    #[must_use]
+    pub fn of(&self, event: &str) -> u64 {
+        self.events.get(event).copied().unwrap_or_default()
+    }
+
+    /// The number `name` of the `end` record's totals.
+    ///
+    /// # Errors
+    /// When the stream had no end record, or it lacks that number.
+    pub fn total(&self, name: &str) -> Result<u64> {
+        let end = self.end.as_ref().context("no end record")?;
+        let totals = end.get("totals").unwrap_or(end);
+        totals[name].as_u64().with_context(|| format!("no {name} in {end}"))
+    }
+
+    fn count(&mut self, text: &str, netns: u32) -> Result<()> {
+        ensure!(self.end.is_none(), "a record after the end: {text}");
+        let line: Line = serde_json::from_str(text).with_context(|| format!("no record: {text}"))?;
+        match line.record.as_str() {
+            "flag" | "event" => self.count_event(line, netns),
+            "gap" => {
+                self.gaps += 1;
+                self.lost += line.lost.with_context(|| format!("a gap without lost: {text}"))?;
+            }
+            "end" => self.end = Some(serde_json::from_str(text)?),
+            "start" | "clear" | "degraded" => {}
+            other => bail!("a record of unknown kind {other}: {text}"),
+        }
+        Ok(())
+    }
+
+    fn count_event(&mut self, line: Line, netns: u32) {
+        let here = line.socket.and_then(|socket| socket.netns) == Some(netns);
+        if let Some(event) = line.event.filter(|_| here) {
+            *self.events.entry(event).or_default() += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STREAM: &str = r#"{"record":"start"}
+{"record":"flag","event":"connect","socket":{"netns":5}}
+{"record":"event","event":"connect","socket":{"netns":5}}
+{"record":"event","event":"connect","socket":{"netns":6}}
+{"record":"gap","lost":3}
+{"record":"gap","lost":4}
+{"record":"clear","event":"connect","socket":{"netns":5}}
+{"record":"end","totals":{"lost":7}}"#;
+
+    #[test]
+    fn one_namespace_and_all_losses_are_counted() {
+        let tally = Tally::read(STREAM.as_bytes(), 5).unwrap();
+        assert_eq!((tally.of("connect"), tally.of("close")), (2, 0));
+        assert_eq!((tally.lost, tally.gaps), (7, 2));
+        assert_eq!(tally.total("lost").unwrap(), 7);
+        assert!(tally.total("events").is_err());
+    }
+
+    #[test]
+    fn a_torn_stream_is_an_error() {
+        assert!(Tally::read(&STREAM.as_bytes()[..40], 5).is_err());
+        assert!(Tally::read(r#"{"record":"what"}"#.as_bytes(), 5).is_err());
+        assert!(Tally::read("{\"record\":\"end\"}\n{\"record\":\"end\"}".as_bytes(), 5).is_err());
+    }
+}

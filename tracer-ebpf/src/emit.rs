@@ -1,0 +1,78 @@
+//! The only file that touches the ring: reserve, fill, submit, and count what found no room.
+
+use core::mem::MaybeUninit;
+
+use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns};
+use tracer_common::{CONTROL_READER_WAITS, COUNTER_FAULTS, COUNTER_RING_FULL, CPU_SLOTS, CPUS, Record};
+
+use crate::maps::{CONTROL, EVENTS};
+
+/// `BPF_RB_NO_WAKEUP` of `include/uapi/linux/bpf.h`.
+const NO_WAKEUP: u64 = 1;
+/// `BPF_RB_FORCE_WAKEUP` of `include/uapi/linux/bpf.h`.
+const FORCE_WAKEUP: u64 = 2;
+
+/// Puts one record on the ring: zeroed, stamped with its time and kind, filled by `fill`.
+#[inline(always)]
+pub(crate) fn emit(kind: u8, fill: impl FnOnce(&mut Record)) {
+    let Some(mut entry) = EVENTS.reserve::<Record>(0) else {
+        add(COUNTER_RING_FULL, 1);
+        return;
+    };
+    let record = zeroed(&mut entry);
+    record.time = now();
+    record.kind = kind;
+    fill(record);
+    if record.faults != 0 {
+        add(COUNTER_FAULTS, 1);
+    }
+    entry.submit(wakeup());
+}
+
+/// Nanoseconds since boot, suspend included.
+#[inline(always)]
+pub(crate) fn now() -> u64 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_ktime_get_boot_ns() }
+}
+
+/// A record of zeros in place: a copy from the stack would be a loop of byte loads.
+#[inline(always)]
+pub(crate) fn zeroed(place: &mut MaybeUninit<Record>) -> &mut Record {
+    let words = place.as_mut_ptr().cast::<u64>();
+    let mut i = 0;
+    while i < size_of::<Record>() / 8 {
+        // SAFETY: inside the record, which is a multiple of 8 bytes and aligned to 8.
+        unsafe { words.add(i).write_volatile(0) };
+        i += 1;
+    }
+    // SAFETY: all bytes are set, and any bytes are a Record.
+    unsafe { place.assume_init_mut() }
+}
+
+/// Adds to a counter of this CPU's row.
+#[inline(always)]
+pub(crate) fn add(counter: u32, n: u64) {
+    // SAFETY: a helper without arguments.
+    let cpu = unsafe { bpf_get_smp_processor_id() } as u32 % CPUS;
+    if let Some(slot) = CONTROL.get_ptr_mut((cpu + 1) * CPU_SLOTS + counter) {
+        // SAFETY: a live entry of an array map, written by this CPU only.
+        unsafe { *slot += n };
+    }
+}
+
+/// Wakes the reader only when it said that it sleeps: the wake-up costs more than the record.
+#[inline(always)]
+fn wakeup() -> u64 {
+    let Some(slot) = CONTROL.get_ptr_mut(CONTROL_READER_WAITS) else {
+        return FORCE_WAKEUP;
+    };
+    // SAFETY: a live entry of an array map; two programs that both see 1 only wake twice.
+    unsafe {
+        if slot.read_volatile() == 0 {
+            return NO_WAKEUP;
+        }
+        slot.write_volatile(0);
+    }
+    FORCE_WAKEUP
+}

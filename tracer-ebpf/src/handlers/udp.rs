@@ -1,0 +1,177 @@
+//! UDP: bind, connect, flows, close. A flow is reported at its first datagram and then at most once
+//! a period; in between only counters move.
+
+use tracer_common::{
+    DIRECTION_SENT, FLAG_NO_BYTES, FLAG_NO_PEER, HOW_CALL, KIND_BIND, KIND_CLOSE, KIND_CONNECT, KIND_UDP,
+    Record,
+};
+
+use super::{make_state_of, state_of};
+use crate::{
+    emit::{emit, now},
+    maps::{FLOWS, Flow, FlowKey, udp_period},
+    sock::{INET6, Sock, put_v4},
+    task::Task,
+};
+
+/// `bind()` has given the socket its port.
+#[inline(always)]
+pub(crate) fn bind(sk: Sock) {
+    in_context(sk, KIND_BIND);
+}
+
+/// `connect()` has set the socket's peer.
+#[inline(always)]
+pub(crate) fn connect(sk: Sock) {
+    in_context(sk, KIND_CONNECT);
+}
+
+#[inline(always)]
+fn in_context(sk: Sock, kind: u8) {
+    let task = Task::current();
+    if !sk.is_udp() || !sk.is_wanted() || task.is_tracer() {
+        return;
+    }
+    emit(kind, |record| {
+        sk.fill(record);
+        task.fill(record, HOW_CALL);
+    });
+}
+
+/// The socket is destroyed.
+#[inline(always)]
+pub(crate) fn close(sk: Sock) {
+    if !sk.is_udp() || sk.local_port() == 0 || !sk.is_wanted() {
+        return;
+    }
+    emit(KIND_CLOSE, |record| {
+        sk.fill(record);
+        record.state = crate::sock::CLOSE;
+        fill_totals(sk.0, record);
+    });
+}
+
+/// Byte totals of the socket; a socket older than the hooks has none that are whole.
+#[inline(always)]
+pub(crate) fn fill_totals(sk: *const u8, record: &mut Record) {
+    match state_of(sk) {
+        Some(state) => {
+            record.bytes_sent = state.sent;
+            record.bytes_received = state.received;
+        }
+        None => record.flags |= FLAG_NO_BYTES,
+    }
+}
+
+/// Adds a datagram's payload to the socket's totals.
+#[inline(always)]
+pub(crate) fn add_bytes(sk: *const u8, direction: u8, bytes: u64) {
+    if let Some(state) = make_state_of(sk) {
+        if direction == DIRECTION_SENT {
+            state.sent += bytes;
+        } else {
+            state.received += bytes;
+        }
+    }
+}
+
+/// The other end of a datagram.
+#[derive(Clone, Copy)]
+pub(crate) struct Peer {
+    /// Address in v4-mapped form.
+    pub(crate) address: [u8; 16],
+    /// Port, host order.
+    pub(crate) port: u16,
+}
+
+impl Peer {
+    /// An IPv4 peer; address in network order, port in host order.
+    #[inline(always)]
+    pub(crate) fn v4(address: u32, port: u16) -> Self {
+        let mut peer = Self { address: [0; 16], port };
+        put_v4(&mut peer.address, address);
+        peer
+    }
+
+    /// The peer that a connected socket has.
+    #[inline(always)]
+    pub(crate) fn connected(sk: Sock) -> Self {
+        let mut record = Peer { address: [0; 16], port: sk.remote_port() };
+        if sk.family() == INET6 {
+            sk.copy_remote_v6(&mut record.address);
+        } else {
+            put_v4(&mut record.address, sk.remote_v4());
+        }
+        record
+    }
+}
+
+/// Counts one datagram; true when the flow is to be reported now, with its totals.
+#[inline(always)]
+pub(crate) fn count(socket: u64, peer: &Peer, direction: u8, bytes: u64) -> Option<(u64, u64)> {
+    let key = FlowKey {
+        socket,
+        remote: peer.address,
+        remote_port: peer.port,
+        direction: direction.into(),
+        reserved: 0,
+    };
+    let now = now();
+    if let Some(flow) = FLOWS.get_ptr_mut(&key) {
+        // SAFETY: a live entry; a count lost to a race with another CPU is made up by none, so the
+        // counts are lower bounds under concurrent use of one socket.
+        unsafe {
+            (*flow).count += 1;
+            (*flow).bytes += bytes;
+            if now - (*flow).reported < udp_period() {
+                return None;
+            }
+            (*flow).reported = now;
+            return Some(((*flow).count, (*flow).bytes));
+        }
+    }
+    let _ = FLOWS.insert(&key, &Flow { count: 1, bytes, reported: now }, 0);
+    Some((1, bytes))
+}
+
+/// One datagram of a socket that can be read: counted, and reported when it is due.
+#[inline(always)]
+pub(crate) fn datagram(sk: Sock, peer: Option<Peer>, direction: u8, bytes: u64) {
+    let task = Task::current();
+    if task.is_tracer() || !sk.is_wanted() {
+        return;
+    }
+    let known = peer.is_some();
+    let peer = peer.unwrap_or(Peer { address: [0; 16], port: 0 });
+    let Some((count, total)) = count(sk.cookie(), &peer, direction, bytes) else {
+        return;
+    };
+    emit(KIND_UDP, |record| {
+        sk.fill(record);
+        task.fill(record, HOW_CALL);
+        fill_flow(record, &peer, known, direction, (count, total));
+    });
+}
+
+/// Writes peer, direction and totals of a flow into its record.
+#[inline(always)]
+pub(crate) fn fill_flow(
+    record: &mut Record,
+    peer: &Peer,
+    known: bool,
+    direction: u8,
+    (count, bytes): (u64, u64),
+) {
+    record.remote = peer.address;
+    record.remote_port = peer.port;
+    record.direction = direction;
+    record.count = count;
+    if !known {
+        record.flags |= FLAG_NO_PEER;
+    }
+    if direction == DIRECTION_SENT {
+        record.bytes_sent = bytes;
+    } else {
+        record.bytes_received = bytes;
+    }
+}

@@ -1,0 +1,6 @@
+//! The hooks, plan by plan: each takes its arguments out of the context and calls a handler.
+
+mod fentry;
+mod iter;
+mod shared;
+mod tracepoint;

@@ -1,0 +1,228 @@
+//! The only file that reads sockets.
+//!
+//! Plain loads through typed pointers: the verifier checks them at load, they cost no helper call,
+//! and they work under lockdown where `bpf_probe_read_kernel` does not.
+
+use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
+use tracer_common::{FLAG_CONNECTED, FLAG_PORT_BOUND, FLAG_V6ONLY, Record};
+
+use crate::maps::{offset, only_netns};
+
+/// `AF_INET`
+pub(crate) const INET: u16 = 2;
+/// `AF_INET6`
+pub(crate) const INET6: u16 = 10;
+/// `IPPROTO_TCP`
+pub(crate) const TCP: u16 = 6;
+/// `IPPROTO_UDP`
+pub(crate) const UDP: u16 = 17;
+/// `IPPROTO_UDPLITE`
+pub(crate) const UDPLITE: u16 = 136;
+
+/// States of `include/net/tcp_states.h`; a connected UDP socket is `ESTABLISHED`.
+pub(crate) const ESTABLISHED: u8 = 1;
+pub(crate) const SYN_SENT: u8 = 2;
+pub(crate) const SYN_RECV: u8 = 3;
+pub(crate) const CLOSE: u8 = 7;
+pub(crate) const LISTEN: u8 = 10;
+
+/// `SOCK_DONE` of `enum sock_flags`: the peer's FIN has arrived.
+const SOCK_DONE: u64 = 1 << 1;
+/// `SOCK_BINDPORT_LOCK` of `include/net/sock.h`
+const BINDPORT_LOCK: u8 = 8;
+/// `ECONNABORTED`, for a connect that its own process gave up.
+const ECONNABORTED: u32 = 103;
+/// `EADDRNOTAVAIL`, for a connect that found no free port.
+const EADDRNOTAVAIL: u32 = 99;
+
+/// Loads a member of a kernel structure; the verifier knows `base`'s type and refuses a wrong place.
+#[inline(always)]
+pub(crate) fn load<T: Copy>(base: *const u8, offset: u32) -> T {
+    // SAFETY: checked by the verifier, which knows the type of `base` and the value of `offset`;
+    // faults are handled by the kernel.
+    unsafe { core::ptr::read_volatile(base.add(offset as usize).cast::<T>()) }
+}
+
+/// `struct sock_common` or a structure that begins with it.
+#[derive(Clone, Copy)]
+pub(crate) struct Sock(pub(crate) *const u8);
+
+impl Sock {
+    #[inline(always)]
+    pub(crate) fn family(self) -> u16 {
+        load(self.0, offset!(family))
+    }
+
+    #[inline(always)]
+    pub(crate) fn state(self) -> u8 {
+        load(self.0, offset!(state))
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_inet(self) -> bool {
+        let family = self.family();
+        family == INET || family == INET6
+    }
+
+    /// IP protocol; only of a full socket.
+    #[inline(always)]
+    pub(crate) fn protocol(self) -> u16 {
+        load(self.0, offset!(protocol))
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_tcp(self) -> bool {
+        self.is_inet() && self.protocol() == TCP
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_udp(self) -> bool {
+        self.is_inet() && matches!(self.protocol(), UDP | UDPLITE)
+    }
+
+    #[inline(always)]
+    pub(crate) fn local_port(self) -> u16 {
+        load(self.0, offset!(num))
+    }
+
+    #[inline(always)]
+    pub(crate) fn remote_port(self) -> u16 {
+        u16::from_be(load(self.0, offset!(dport)))
+    }
+
+    /// IPv4 remote, network order.
+    #[inline(always)]
+    pub(crate) fn remote_v4(self) -> u32 {
+        load(self.0, offset!(daddr))
+    }
+
+    #[inline(always)]
+    pub(crate) fn copy_remote_v6(self, to: &mut [u8; 16]) {
+        self.copy(offset!(v6_daddr), to);
+    }
+
+    /// The socket's cookie; tracing programs only.
+    #[inline(always)]
+    pub(crate) fn cookie(self) -> u64 {
+        // SAFETY: the verifier checks that the pointer is a socket.
+        unsafe { bpf_get_socket_cookie(self.0 as *mut _) }
+    }
+
+    /// Inode number of the socket's network namespace.
+    #[inline(always)]
+    pub(crate) fn netns(self) -> u32 {
+        let net: *const u8 = load(self.0, offset!(net));
+        load(net, offset!(net_inum))
+    }
+
+    /// False when the user asked for another namespace.
+    #[inline(always)]
+    pub(crate) fn is_wanted(self) -> bool {
+        only_netns() == 0 || only_netns() == self.netns()
+    }
+
+    /// Writes what `struct sock_common` holds: every socket has it, request and time-wait ones too.
+    #[inline(always)]
+    pub(crate) fn fill_common(self, record: &mut Record, cookie: u64) {
+        let family = self.family();
+        record.sock = self.0 as u64;
+        record.cookie = cookie;
+        record.netns = self.netns();
+        record.family = family as u8;
+        record.state = self.state();
+        record.local_port = self.local_port();
+        record.remote_port = self.remote_port();
+        if load::<u8>(self.0, offset!(ipv6only)) & offset!(ipv6only_mask) as u8 != 0 {
+            record.flags |= FLAG_V6ONLY;
+        }
+        if family == INET6 {
+            self.copy(offset!(v6_rcv_saddr), &mut record.local);
+            self.copy(offset!(v6_daddr), &mut record.remote);
+        } else {
+            put_v4(&mut record.local, load(self.0, offset!(rcv_saddr)));
+            put_v4(&mut record.remote, self.remote_v4());
+        }
+    }
+
+    /// Writes a full socket, in a tracing program.
+    #[inline(always)]
+    pub(crate) fn fill(self, record: &mut Record) {
+        self.fill_with(record, self.cookie());
+    }
+
+    /// Writes a full socket whose cookie is known: not every kind of program may ask for it by the
+    /// socket.
+    #[inline(always)]
+    pub(crate) fn fill_with(self, record: &mut Record, cookie: u64) {
+        self.fill_common(record, cookie);
+        record.protocol = self.protocol();
+        let locks = load::<u8>(self.0, offset!(userlocks)) >> offset!(userlocks_shift);
+        if locks & BINDPORT_LOCK != 0 {
+            record.flags |= FLAG_PORT_BOUND;
+        }
+        if record.protocol != TCP && record.state == ESTABLISHED {
+            record.flags |= FLAG_CONNECTED;
+        }
+    }
+
+    /// Payload bytes of a TCP connection. `bytes_received` counts the peer's FIN as one byte.
+    #[inline(always)]
+    pub(crate) fn fill_bytes(self, tcp: *const u8, record: &mut Record) {
+        let sent: u64 = load(tcp, offset!(bytes_sent));
+        let again: u64 = load(tcp, offset!(bytes_retrans));
+        let received: u64 = load(tcp, offset!(bytes_received));
+        let flags: u64 = load(self.0, offset!(flags));
+        let fin = if flags & SOCK_DONE != 0 && received > 0 { 1 } else { 0 };
+        record.bytes_sent = sent.saturating_sub(again);
+        record.bytes_received = received - fin;
+    }
+
+    /// Why a connect failed: the socket's error, or what the way of its end tells; `port` is the one
+    /// that the socket had, 0 when it got none.
+    #[inline(always)]
+    pub(crate) fn connect_error(self, port: u16) -> u32 {
+        let error: u32 = load(self.0, offset!(err));
+        if error != 0 {
+            error
+        } else if port == 0 {
+            EADDRNOTAVAIL
+        } else {
+            ECONNABORTED
+        }
+    }
+
+    /// True while no process has the socket: it waits in a listener's queue, or nobody owns it.
+    #[inline(always)]
+    pub(crate) fn is_unowned(self) -> bool {
+        load::<u64>(self.0, offset!(sk_socket)) == 0
+    }
+
+    #[inline(always)]
+    fn copy(self, offset: u32, to: &mut [u8; 16]) {
+        let words = to.as_mut_ptr().cast::<u64>();
+        // SAFETY: 16 bytes at an offset of the record that is a multiple of 8.
+        unsafe {
+            words.write(load(self.0, offset));
+            words.add(1).write(load(self.0, offset + 8));
+        }
+    }
+}
+
+/// The source port that the last packet had or would have had; it outlives the binding.
+#[inline(always)]
+pub(crate) fn source_port(tcp: *const u8) -> u16 {
+    u16::from_be(load(tcp, offset!(inet_sport)))
+}
+
+/// Writes an IPv4 address (network order) in its v4-mapped form.
+#[inline(always)]
+pub(crate) fn put_v4(to: &mut [u8; 16], address: u32) {
+    let words = to.as_mut_ptr().cast::<u32>();
+    // SAFETY: 16 bytes at an offset of the record that is a multiple of 8.
+    unsafe {
+        words.write(0);
+        words.add(1).write(0);
+        words.add(2).write(0xffff_0000_u32.to_le());
+        words.add(3).write(address);
+    }
+}

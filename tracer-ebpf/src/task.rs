@@ -1,0 +1,73 @@
+//! Reads the acting task.
+
+use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
+use tracer_common::Record;
+
+use crate::{
+    maps::{offset, own_pid},
+    sock::load,
+};
+
+/// `struct task_struct`, known to the verifier by its BTF type.
+#[derive(Clone, Copy)]
+pub(crate) struct Task(*const u8);
+
+impl Task {
+    /// The task that runs now; in softirq context it is whoever was interrupted.
+    #[inline(always)]
+    pub(crate) fn current() -> Self {
+        // SAFETY: a helper without arguments.
+        Self(unsafe { bpf_get_current_task_btf() } as *const u8)
+    }
+
+    /// A task that an iterator hands over.
+    #[inline(always)]
+    pub(crate) fn from_ptr(task: *const u8) -> Self {
+        Self(task)
+    }
+
+    /// The process id.
+    #[inline(always)]
+    pub(crate) fn pid(self) -> u32 {
+        load(self.0, offset!(tgid))
+    }
+
+    /// True for the tracer itself.
+    #[inline(always)]
+    pub(crate) fn is_tracer(self) -> bool {
+        self.pid() == own_pid()
+    }
+
+    /// Writes the task into the record, with the evidence that ties it to the socket.
+    #[inline(always)]
+    pub(crate) fn fill(self, record: &mut Record, how: u8) {
+        record.how = how;
+        record.pid = self.pid();
+        record.tid = load(self.0, offset!(tid));
+        let leader: *const u8 = load(self.0, offset!(group_leader));
+        record.process_start = load(leader, offset!(start_boottime));
+        record.exec_id = load::<u64>(self.0, offset!(self_exec_id)) as u32;
+        let parent: *const u8 = load(self.0, offset!(real_parent));
+        record.ppid = load(parent, offset!(tgid));
+        let cred: *const u8 = load(self.0, offset!(cred));
+        record.uid = load(cred, offset!(euid));
+        let (first, second): (u64, u64) = (load(self.0, offset!(comm)), load(self.0, offset!(comm) + 8));
+        let comm = record.comm.as_mut_ptr().cast::<u64>();
+        // SAFETY: comm is 16 bytes at offset 136, aligned to 8.
+        unsafe {
+            comm.write(first);
+            comm.add(1).write(second);
+        }
+    }
+
+    /// Inode number and cookie of the network namespace that the task is in.
+    #[inline(always)]
+    pub(crate) fn netns(self) -> (u32, u64) {
+        let nsproxy: *const u8 = load(self.0, offset!(nsproxy));
+        if nsproxy.is_null() {
+            return (0, 0); // a task that is already leaving
+        }
+        let net: *const u8 = load(nsproxy, offset!(net_ns));
+        (load(net, offset!(net_inum)), load(net, offset!(net_cookie)))
+    }
+}

@@ -1,0 +1,112 @@
+//! `tracer list`: one picture of every socket, with verdicts.
+
+use std::collections::BTreeSet;
+
+use tracer_common::Settings;
+
+use super::{Failure, complain, ended, format, only_netns, pipeline::Pipeline, read_policies};
+use crate::{
+    bpf::loader::{self, Kernel},
+    cli::{HooksArg, ListArgs},
+    model::event::{Coverage, Event, Fact, Start},
+    privileges,
+    sink::{
+        stream::Stream,
+        writer::{Direct, Out},
+    },
+    source::{
+        baseline::{self, Baseline},
+        live::{boot_now, kernel_release},
+        processes::Processes,
+        sockdiag,
+    },
+};
+
+pub(super) fn run(args: &ListArgs) -> Result<u8, Failure> {
+    let policies = read_policies(&args.watch.policy)?;
+    let only = only_netns(args.watch.netns.as_ref())?;
+    let picture = picture(args.watch.hooks, only)?;
+    if args.watch.strict && picture.coverage.iter().any(|row| row.why.is_some()) {
+        let missing: Vec<_> = picture.coverage.iter().filter_map(|row| row.why.clone()).collect();
+        return Err(Failure::Unsupported(format!("--strict: {}", missing.join("; "))));
+    }
+    let out = Direct::stdout().map_err(|e| Failure::Input(format!("standard output: {e}")))?;
+    let stream = Stream::new(out, format(args.print), true);
+    let mut pipeline = Pipeline::new(stream, args.watch.record.as_deref())?;
+    let start = Start {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        kernel: kernel_release(),
+        hooks: picture.by.to_owned(),
+        coverage: picture.coverage,
+    };
+    pipeline.begin(start, policies)?;
+    for event in events(picture.found) {
+        pipeline.take(&event)?;
+        if ended(pipeline.stream.out().ended())? {
+            return Ok(0);
+        }
+    }
+    let flagged = pipeline.flagged;
+    let out = pipeline.end()?;
+    ended(out.ended())?;
+    Ok(u8::from(flagged && args.exit_code))
+}
+
+struct Picture {
+    by: &'static str,
+    coverage: Vec<Coverage>,
+    found: Baseline,
+}
+
+/// Reads the sockets by iterators; where they are not to be had, by sock_diag and /proc, and says
+/// what that leaves out.
+fn picture(hooks: HooksArg, only: Option<u32>) -> Result<Picture, Failure> {
+    let why = match hooks {
+        HooksArg::Poll => "--hooks poll".to_owned(),
+        HooksArg::Auto | HooksArg::Fentry | HooksArg::Kprobe | HooksArg::Tracepoint => match iterate(only) {
+            Ok(found) => return Ok(Picture { by: "iterators", coverage: seen("BPF iterators"), found }),
+            Err(why) if hooks != HooksArg::Auto => return Err(super::live::unsupported(&why)),
+            Err(why) => why,
+        },
+    };
+    let (found, unread) = sockdiag::read(only);
+    let mut coverage = seen("sock_diag and /proc");
+    for what in &unread {
+        coverage.push(Coverage { event: what.clone(), by: None, why: Some(why.clone()) });
+    }
+    if !unread.is_empty() {
+        let advice = privileges::advice().map(|advice| format!("; to see all, {advice}")).unwrap_or_default();
+        complain(&format!("not read: {}{advice}", unread.join("; ")));
+    }
+    Ok(Picture { by: "sock_diag", coverage, found })
+}
+
+fn seen(by: &str) -> Vec<Coverage> {
+    vec![Coverage { event: "seen".to_owned(), by: Some(by.to_owned()), why: None }]
+}
+
+fn iterate(only: Option<u32>) -> Result<Baseline, String> {
+    let kernel = Kernel::read().map_err(|e| e.to_string())?;
+    let settings = Settings { own_pid: std::process::id(), netns: 0, udp_period: 1 };
+    let mut iterators = loader::load_iterators(&kernel, settings).map_err(|e| e.to_string())?;
+    baseline::read(&mut iterators, only).map_err(|e| e.to_string())
+}
+
+/// The picture as events: addresses, then each socket after its holders.
+fn events(found: Baseline) -> Vec<Event> {
+    let at = boot_now();
+    let mut facts = Vec::new();
+    for (netns, namespace) in found.namespaces {
+        let own: BTreeSet<_> = namespace.own;
+        facts.push(Fact::Addresses { netns, own: own.into_iter().collect() });
+    }
+    let mut processes = Processes::new();
+    for (decoded, holders) in found.sockets {
+        for task in &holders {
+            processes.tell(task, &mut facts);
+        }
+        facts.push(Fact::Socket(Box::new(decoded.event)));
+    }
+    facts.push(Fact::Ready);
+    facts.into_iter().map(|fact| Event { at, fact }).collect()
+}

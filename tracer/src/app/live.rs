@@ -1,0 +1,281 @@
+//! `tracer live`: the one loop.
+
+use std::{
+    fs::File,
+    os::fd::{AsFd, OwnedFd},
+    time::Duration,
+};
+
+use tokio::{
+    io::unix::AsyncFd,
+    signal::unix::{Signal, SignalKind, signal},
+    time::{Instant, sleep, sleep_until},
+};
+use tracer_common::Settings;
+
+use super::{Failure, complain, ended, format, only_netns, pipeline::Pipeline, read_policies};
+use crate::{
+    bpf::{
+        loader::{self, Kernel, Loaded},
+        plan::{PLANS, Plan, Rejected, choose},
+    },
+    cli::{HooksArg, LiveArgs},
+    model::event::{BootNanos, Event, Fact, Start},
+    privileges,
+    sink::{
+        stream::Stream,
+        writer::{Ended, Out, Writer},
+    },
+    source::{
+        flows::PERIOD,
+        live::{Live, boot_now, clock_offset, kernel_release},
+    },
+};
+
+/// Bytes that wait for a reader of stdout before records are dropped and counted.
+const BUFFER: usize = 16 << 20;
+/// Rest between two looks at the ring while there is work: what comes meanwhile costs no wake-up.
+const REST: Duration = Duration::from_millis(1);
+/// While stdout is behind, how often it is asked whether there is room again.
+const BEHIND: Duration = Duration::from_millis(20);
+/// What is left at the end is written within this time, or not.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// A change of the wall clock that is told, nanoseconds.
+const CLOCK_STEP: u64 = 10_000_000;
+
+pub(super) fn run(args: &LiveArgs) -> Result<u8, Failure> {
+    let policies = read_policies(&args.watch.policy)?;
+    let only = only_netns(args.watch.netns.as_ref())?;
+    let loaded = load(args.watch.hooks, only)?;
+    if args.watch.strict {
+        refuse_gaps(&loaded)?;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| Failure::Unsupported(format!("cannot start: {e}")))?;
+    runtime.block_on(stream(args, loaded, only, policies))
+}
+
+/// Loads the plan that was asked for, or the best that can be had.
+pub(super) fn load(hooks: HooksArg, only: Option<u32>) -> Result<Loaded, Failure> {
+    let plans: Vec<Plan> = match hooks {
+        HooksArg::Auto => PLANS.to_vec(),
+        HooksArg::Fentry => PLANS.iter().filter(|plan| plan.name == "fentry").copied().collect(),
+        HooksArg::Tracepoint => PLANS.iter().filter(|plan| plan.name == "tracepoint").copied().collect(),
+        HooksArg::Kprobe => return Err(not_here("kprobe")),
+        HooksArg::Poll => return Err(not_here("poll")),
+    };
+    let kernel = Kernel::read().map_err(|e| unsupported(&e.to_string()))?;
+    let settings = Settings { own_pid: std::process::id(), netns: only.unwrap_or(0), udp_period: PERIOD };
+    let load = |plan: &Plan| loader::load(&kernel, plan, settings).map_err(|e| e.to_string());
+    match choose(&plans, load) {
+        Ok((loaded, rejected)) => {
+            tracing::info!("plan {}; not used: {}", loaded.plan, reasons(&rejected));
+            Ok(loaded)
+        }
+        Err(rejected) => Err(unsupported(&reasons(&rejected))),
+    }
+}
+
+fn not_here(plan: &str) -> Failure {
+    let message =
+        format!("the hook plan `{plan}` is not in this version; `tracer doctor` tells what works here");
+    Failure::Unsupported(message)
+}
+
+fn reasons(rejected: &[Rejected]) -> String {
+    let lines: Vec<String> = rejected.iter().map(|r| format!("plan {}: {}", r.plan, r.why)).collect();
+    lines.join("; ")
+}
+
+/// Why it cannot run here, and what to do: privileges first, since without them every plan fails.
+pub(super) fn unsupported(why: &str) -> Failure {
+    let advice = privileges::advice().unwrap_or_else(|| {
+        "`tracer doctor` tells what this kernel allows, `tracer list` needs less".to_owned()
+    });
+    Failure::Unsupported(format!("cannot watch the sockets of this machine: {why}\ntracer: {advice}"))
+}
+
+/// With `--strict` a hook of the plan that could not be had is an error.
+fn refuse_gaps(loaded: &Loaded) -> Result<(), Failure> {
+    if loaded.missing.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::Unsupported(format!("--strict: unseen would stay {}", loaded.missing.join("; "))))
+}
+
+async fn stream(
+    args: &LiveArgs,
+    loaded: Loaded,
+    only: Option<u32>,
+    policies: Vec<crate::model::event::PolicyFile>,
+) -> Result<u8, Failure> {
+    let system = |e: std::io::Error| Failure::Unsupported(format!("cannot start: {e}"));
+    let writer = Writer::stdout(BUFFER).map_err(system)?;
+    let start = Start {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        kernel: kernel_release(),
+        hooks: loaded.plan.to_owned(),
+        coverage: loaded.coverage.clone(),
+    };
+    let stream = Stream::new(writer, format(args.print), args.all);
+    let mut pipeline = Pipeline::new(stream, args.watch.record.as_deref())?;
+    pipeline.begin(start, policies)?;
+    let mut run = Run {
+        signals: [
+            signal(SignalKind::interrupt()).map_err(system)?,
+            signal(SignalKind::terminate()).map_err(system)?,
+        ],
+        ring: watch_ring(&loaded)?,
+        end: args.duration.map(|duration| Instant::now() + duration),
+        live: Live::new(loaded, only),
+        pipeline,
+        events: Vec::new(),
+    };
+    run.baseline()?;
+    if let Some(path) = &args.ready_file {
+        File::create(path)
+            .map_err(|e| Failure::Input(format!("--ready-file {}: {e}", super::shown(path))))?;
+    }
+    run.watch().await?;
+    run.finish()
+}
+
+/// Waits on a duplicate of the ring's descriptor.
+fn watch_ring(loaded: &Loaded) -> Result<AsyncFd<OwnedFd>, Failure> {
+    let system = |e: &dyn std::fmt::Display| Failure::Unsupported(format!("cannot start: {e}"));
+    let fd = loaded.ring.as_fd().try_clone_to_owned().map_err(|e| system(&e))?;
+    // SAFETY: the descriptor is owned by what waits on it, and stays open as long.
+    unsafe { AsyncFd::register(fd) }.map_err(|e| system(&e))
+}
+
+struct Run {
+    ring: AsyncFd<OwnedFd>,
+    signals: [Signal; 2],
+    end: Option<Instant>,
+    live: Live,
+    pipeline: Pipeline<Writer>,
+    events: Vec<Event>,
+}
+
+/// Why the loop woke.
+enum Wake {
+    Work,
+    Stop,
+}
+
+impl Run {
+    fn baseline(&mut self) -> Result<(), Failure> {
+        self.live.baseline(&mut self.events).map_err(|e| Failure::Unsupported(e.to_string()))?;
+        self.events.push(Event { at: boot_now(), fact: Fact::Ready });
+        self.deliver()?;
+        self.pipeline.flush()
+    }
+
+    async fn watch(&mut self) -> Result<(), Failure> {
+        loop {
+            let mut taken = self.turn()?;
+            if taken == 0 {
+                self.live.set_waits(true);
+                taken = self.turn()?; // what came before the flag was seen woke nobody
+                if taken == 0 {
+                    self.pipeline.flush()?;
+                }
+            }
+            let wake = self.wait(taken > 0).await;
+            self.live.set_waits(false);
+            if matches!(wake, Wake::Stop) || self.pipeline.stream.out().ended().is_some() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes what is there; gives how many records it were.
+    fn turn(&mut self) -> Result<usize, Failure> {
+        let taken = self.live.drain(&mut self.events);
+        self.look_around(false)?;
+        Ok(taken)
+    }
+
+    fn look_around(&mut self, last: bool) -> Result<(), Failure> {
+        let now = boot_now();
+        self.live.tick(now, &mut self.events);
+        let told = self.live.tell_losses(now, last, &mut self.events);
+        told.map_err(|e| Failure::Unsupported(e.to_string()))?;
+        let offset = clock_offset();
+        if offset.abs_diff(self.pipeline.engine.clock_offset()) > CLOCK_STEP {
+            self.events.push(Event { at: now, fact: Fact::Clock(offset) });
+        }
+        self.deliver()?;
+        if self.pipeline.engine.next_deadline().is_some_and(|deadline| deadline <= now) {
+            self.pipeline.take(&Event { at: now, fact: Fact::Tick })?;
+        }
+        self.pipeline.stream.settle();
+        Ok(())
+    }
+
+    fn deliver(&mut self) -> Result<(), Failure> {
+        for event in self.events.drain(..) {
+            self.pipeline.take(&event)?;
+        }
+        Ok(())
+    }
+
+    /// Rests while there is work, sleeps when there is none.
+    async fn wait(&mut self, busy: bool) -> Wake {
+        let until = self.until(busy);
+        let due = async {
+            match until {
+                Some(duration) => sleep(duration).await,
+                None => std::future::pending().await,
+            }
+        };
+        let end = async {
+            match self.end {
+                Some(end) => sleep_until(end).await,
+                None => std::future::pending().await,
+            }
+        };
+        let [interrupt, terminate] = &mut self.signals;
+        tokio::select! {
+            biased;
+            _ = interrupt.recv() => Wake::Stop,
+            _ = terminate.recv() => Wake::Stop,
+            _ = self.pipeline.stream.out().wait_ended() => Wake::Stop,
+            () = end => Wake::Stop,
+            () = due => Wake::Work,
+            ready = self.ring.readable(), if !busy => {
+                if let Ok(mut guard) = ready {
+                    guard.clear_ready();
+                }
+                Wake::Work
+            }
+        }
+    }
+
+    /// How long to sleep at most.
+    fn until(&self, busy: bool) -> Option<Duration> {
+        if busy {
+            return Some(REST);
+        }
+        let now = boot_now();
+        let deadlines = [self.live.next_due(), self.pipeline.engine.next_deadline()];
+        let next: Option<BootNanos> = deadlines.into_iter().flatten().min();
+        let due = next.map(|at| Duration::from_nanos(at.saturating_sub(now)));
+        let behind = self.pipeline.stream.is_behind().then_some(BEHIND);
+        [due, behind].into_iter().flatten().min()
+    }
+
+    /// Tells what is still on the ring, and the end.
+    fn finish(mut self) -> Result<u8, Failure> {
+        let output = self.pipeline.stream.out().ended();
+        while output.is_none() && self.live.drain(&mut self.events) > 0 {
+            self.deliver()?;
+        }
+        self.look_around(true)?;
+        let delivery = self.pipeline.end()?.finish(FAREWELL);
+        if delivery.undelivered > 0 && delivery.ended != Some(Ended::Closed) {
+            complain(&format!("{} records were not read from standard output in time", delivery.undelivered));
+        }
+        ended(delivery.ended).map(|_| 0)
+    }
+}

@@ -1,0 +1,69 @@
+//! What every command that streams has in common: an event is recorded, folded, and what comes of it
+//! is offered to the output.
+
+use std::path::Path;
+
+use super::Failure;
+use crate::{
+    engine::Engine,
+    model::event::{Event, Fact, PolicyFile, Start},
+    sink::{recording::RecordingWriter, stream::Stream, writer::Out},
+    source::live::{boot_now, clock_offset},
+};
+
+/// Engine, recording and output of one run.
+pub(super) struct Pipeline<O> {
+    pub(super) engine: Engine,
+    pub(super) stream: Stream<O>,
+    recording: Option<RecordingWriter>,
+    /// Flags raised so far.
+    pub(super) flagged: bool,
+}
+
+impl<O: Out> Pipeline<O> {
+    pub(super) fn new(stream: Stream<O>, record: Option<&Path>) -> Result<Self, Failure> {
+        let recording = record.map(RecordingWriter::create).transpose();
+        let recording = recording.map_err(|e| Failure::Input(e.to_string()))?;
+        Ok(Self { engine: Engine::default(), stream, recording, flagged: false })
+    }
+
+    /// Tells what everything after depends on: who speaks, the clock, service names, policies.
+    pub(super) fn begin(&mut self, start: Start, policies: Vec<PolicyFile>) -> Result<(), Failure> {
+        let services = std::fs::read_to_string("/etc/services").ok();
+        let facts = [Fact::Start(Box::new(start)), Fact::Clock(clock_offset())];
+        let facts = facts.into_iter().chain(services.map(Fact::Services));
+        for fact in facts.chain(policies.into_iter().map(Fact::Policy)) {
+            self.take(&Event { at: boot_now(), fact })?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn take(&mut self, event: &Event) -> Result<(), Failure> {
+        if let Some(recording) = &mut self.recording {
+            recording.write(event).map_err(|e| Failure::Input(e.to_string()))?;
+        }
+        let outputs = self.engine.step(event).map_err(|errors| super::wrong_policy(&errors))?;
+        for output in outputs {
+            self.flagged |= matches!(output.body, crate::output::Body::Flag(..));
+            self.stream.push(&output, self.engine.clock_offset());
+        }
+        Ok(())
+    }
+
+    /// Brings the recording to its file as far as it is.
+    pub(super) fn flush(&mut self) -> Result<(), Failure> {
+        match &mut self.recording {
+            Some(recording) => recording.flush().map_err(|e| Failure::Input(e.to_string())),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends the run; gives back the output, to have what is left written.
+    pub(super) fn end(mut self) -> Result<O, Failure> {
+        self.take(&Event { at: boot_now(), fact: Fact::End })?;
+        if let Some(recording) = self.recording.take() {
+            recording.finish().map_err(|e| Failure::Input(e.to_string()))?;
+        }
+        Ok(self.stream.into_out())
+    }
+}

@@ -1,0 +1,37 @@
+//! `tracer replay`: the same triage over a recording.
+
+use super::{Failure, ended, format, pipeline::Pipeline, read_policies};
+use crate::{
+    cli::ReplayArgs,
+    model::event::{Event, Fact},
+    sink::{
+        stream::Stream,
+        writer::{Direct, Out},
+    },
+    source::{live::boot_now, replay::Replay},
+};
+
+pub(super) fn run(args: &ReplayArgs) -> Result<u8, Failure> {
+    let policies = read_policies(&args.policy)?;
+    let replay = Replay::open(&args.file).map_err(|e| Failure::Input(e.to_string()))?;
+    let out = Direct::stdout().map_err(|e| Failure::Input(format!("standard output: {e}")))?;
+    let mut pipeline = Pipeline::new(Stream::new(out, format(args.print), args.all), None)?;
+    let own_policy = !policies.is_empty();
+    let mut policies = Some(policies);
+    for event in replay {
+        let event = event.map_err(|e| Failure::Input(e.to_string()))?;
+        let recorded = matches!(event.fact, Fact::Policy(_));
+        if !(recorded && own_policy) {
+            pipeline.take(&event)?;
+        }
+        if matches!(event.fact, Fact::Start(_)) {
+            for policy in policies.take().into_iter().flatten() {
+                pipeline.take(&Event { at: boot_now(), fact: Fact::Policy(policy) })?;
+            }
+        }
+        if ended(pipeline.stream.out().ended())? {
+            return Ok(0);
+        }
+    }
+    Ok(u8::from(pipeline.flagged && args.exit_code))
+}

@@ -1,0 +1,217 @@
+//! Reads the running kernel's BTF: where structure members lie, how many parameters functions take.
+//!
+//! Only what the offsets need; types and relocations of the programs are the loader's.
+//! Format: the kernel's `include/uapi/linux/btf.h`.
+
+use std::collections::HashMap;
+
+use thiserror::Error;
+
+const MAGIC: u16 = 0xeb9f;
+const KIND_INT: u32 = 1;
+const KIND_ARRAY: u32 = 3;
+const KIND_STRUCT: u32 = 4;
+const KIND_UNION: u32 = 5;
+const KIND_ENUM: u32 = 6;
+const KIND_TYPEDEF: u32 = 8;
+const KIND_VOLATILE: u32 = 9;
+const KIND_CONST: u32 = 10;
+const KIND_RESTRICT: u32 = 11;
+const KIND_FUNC: u32 = 12;
+const KIND_FUNC_PROTO: u32 = 13;
+const KIND_VAR: u32 = 14;
+const KIND_DATASEC: u32 = 15;
+const KIND_DECL_TAG: u32 = 17;
+const KIND_TYPE_TAG: u32 = 18;
+const KIND_ENUM64: u32 = 19;
+
+/// The bytes are not a BTF that this reader understands.
+#[derive(Debug, Error)]
+#[error("the kernel's BTF cannot be read: {0} at byte {1}")]
+pub struct BtfError(&'static str, usize);
+
+/// Where a member lies: bits from the start of its structure, and its width in bits (0 when it is
+/// not a bit field).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Bits from the start of the outermost structure.
+    pub bit_offset: u32,
+    /// Width in bits of a bit field, else 0.
+    pub bits: u32,
+    /// Type of the member, modifiers not resolved.
+    type_id: u32,
+}
+
+/// An index over the bytes of a BTF.
+pub struct KernelTypes<'a> {
+    bytes: &'a [u8],
+    strings: &'a [u8],
+    /// Byte offset of each type; type 0 is void.
+    types: Vec<usize>,
+    structs: HashMap<&'a [u8], u32>,
+    functions: HashMap<&'a [u8], u32>,
+}
+
+impl<'a> KernelTypes<'a> {
+    /// Indexes the content of `/sys/kernel/btf/vmlinux`.
+    ///
+    /// # Errors
+    /// When the bytes end early or hold a kind of type that is not known.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, BtfError> {
+        let header = |at| word(bytes, at);
+        if header(0)? as u16 != MAGIC {
+            return Err(BtfError("no magic number", 0));
+        }
+        let start = header(4)? as usize;
+        let (type_start, type_len) = (start + header(8)? as usize, header(12)? as usize);
+        let (text_start, text_len) = (start + header(16)? as usize, header(20)? as usize);
+        let strings =
+            bytes.get(text_start..text_start + text_len).ok_or(BtfError("no strings", text_start))?;
+        let end = type_start + type_len;
+        let mut index =
+            Self { bytes, strings, types: vec![0], structs: HashMap::new(), functions: HashMap::new() };
+        let mut at = type_start;
+        while at < end {
+            at = index.add(at)?;
+        }
+        Ok(index)
+    }
+
+    /// Indexes the type at `at`; returns where the next one begins.
+    fn add(&mut self, at: usize) -> Result<usize, BtfError> {
+        let info = word(self.bytes, at + 4)?;
+        let (kind, count) = (info >> 24 & 0x1f, (info & 0xffff) as usize);
+        let id = self.types.len() as u32;
+        self.types.push(at);
+        if kind == KIND_STRUCT || kind == KIND_FUNC {
+            let name = self.text(word(self.bytes, at)?);
+            let table = if kind == KIND_STRUCT { &mut self.structs } else { &mut self.functions };
+            if !name.is_empty() {
+                table.entry(name).or_insert(id);
+            }
+        }
+        let tail = match kind {
+            KIND_INT | KIND_VAR | KIND_DECL_TAG => 4,
+            KIND_ARRAY => 12,
+            KIND_STRUCT | KIND_UNION | KIND_DATASEC | KIND_ENUM64 => 12 * count,
+            KIND_ENUM | KIND_FUNC_PROTO => 8 * count,
+            0 | 20.. => return Err(BtfError("unknown kind of type", at)),
+            _ => 0,
+        };
+        Ok(at + 12 + tail)
+    }
+
+    /// Finds a member by a path such as `skc_net.net`, through anonymous members, starting from a
+    /// structure's name.
+    #[must_use]
+    pub fn member(&self, structure: &str, path: &str) -> Option<Member> {
+        let mut type_id = *self.structs.get(structure.as_bytes())?;
+        let mut found = Member { bit_offset: 0, bits: 0, type_id };
+        for name in path.split('.') {
+            let member = self.find(self.resolve(type_id)?, name.as_bytes())?;
+            found = Member { bit_offset: found.bit_offset + member.bit_offset, ..member };
+            type_id = member.type_id;
+        }
+        Some(found)
+    }
+
+    /// Size in bytes of a member's type, pointers being 8; nothing for types without a size.
+    #[must_use]
+    pub fn size(&self, member: Member) -> Option<u32> {
+        let at = *self.types.get(self.resolve(member.type_id)? as usize)?;
+        let kind = word(self.bytes, at + 4).ok()? >> 24 & 0x1f;
+        match kind {
+            2 => Some(8),
+            KIND_ARRAY => {
+                let element = Member { type_id: word(self.bytes, at + 12).ok()?, ..member };
+                Some(self.size(element)? * word(self.bytes, at + 20).ok()?)
+            }
+            _ => word(self.bytes, at + 8).ok(),
+        }
+    }
+
+    /// Number of parameters of a kernel function; nothing when the kernel has no such function.
+    #[must_use]
+    pub fn parameters(&self, function: &str) -> Option<u32> {
+        let id = *self.functions.get(function.as_bytes())?;
+        let prototype = word(self.bytes, *self.types.get(id as usize)? + 8).ok()?;
+        let info = word(self.bytes, *self.types.get(prototype as usize)? + 4).ok()?;
+        Some(info & 0xffff)
+    }
+
+    fn find(&self, structure: u32, name: &[u8]) -> Option<Member> {
+        let at = *self.types.get(structure as usize)?;
+        let info = word(self.bytes, at + 4).ok()?;
+        if !matches!(info >> 24 & 0x1f, KIND_STRUCT | KIND_UNION) {
+            return None;
+        }
+        let has_bit_fields = info >> 31 == 1;
+        for i in 0..(info & 0xffff) as usize {
+            let entry = at + 12 + 12 * i;
+            let type_id = word(self.bytes, entry + 4).ok()?;
+            let offset = word(self.bytes, entry + 8).ok()?;
+            let (bit_offset, bits) =
+                if has_bit_fields { (offset & 0x00ff_ffff, offset >> 24) } else { (offset, 0) };
+            let own = self.text(word(self.bytes, entry).ok()?);
+            if own == name {
+                return Some(Member { bit_offset, bits, type_id });
+            }
+            if own.is_empty()
+                && let Some(inner) = self.find(self.resolve(type_id)?, name)
+            {
+                return Some(Member { bit_offset: bit_offset + inner.bit_offset, ..inner });
+            }
+        }
+        None
+    }
+
+    /// Follows typedefs and qualifiers.
+    fn resolve(&self, mut id: u32) -> Option<u32> {
+        loop {
+            let at = *self.types.get(id as usize)?;
+            match word(self.bytes, at + 4).ok()? >> 24 & 0x1f {
+                KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT | KIND_TYPE_TAG => {
+                    id = word(self.bytes, at + 8).ok()?;
+                }
+                _ => return Some(id),
+            }
+        }
+    }
+
+    fn text(&self, offset: u32) -> &'a [u8] {
+        let text = self.strings.get(offset as usize..).unwrap_or_default();
+        text.split(|byte| *byte == 0).next().unwrap_or_default()
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> Result<u32, BtfError> {
+    let slice = bytes.get(at..at + 4).ok_or(BtfError("it ends early", at))?;
+    Ok(u32::from_le_bytes([slice[0], slice[1], slice[2], slice[3]]))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_running_kernels_sockets_are_found() {
+        let Ok(bytes) = std::fs::read("/sys/kernel/btf/vmlinux") else {
+            panic!("this kernel has no BTF, so neither has the tracer its offsets");
+        };
+        let types = KernelTypes::parse(&bytes).unwrap();
+        let family = types.member("sock_common", "skc_family").unwrap();
+        assert_eq!((family.bit_offset % 8, types.size(family)), (0, Some(2)));
+        assert_eq!(types.member("sock", "sk_nothing"), None);
+        assert_eq!(types.member("sock_common", "skc_ipv6only").map(|m| m.bits), Some(1));
+        assert_eq!(types.parameters("tcp_connect"), Some(1));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
+            let _ = KernelTypes::parse(&bytes);
+        }
+    }
+}

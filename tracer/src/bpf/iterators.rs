@@ -1,0 +1,74 @@
+//! The iterators: every descriptor of every task, and every socket of the namespace that the
+//! calling thread is in.
+
+use std::fs::File;
+
+use aya::{
+    Btf, Ebpf,
+    programs::{Iter, iter::IterLink},
+};
+
+use super::loader::{LoadError, chain};
+
+/// Program and kind of each iterator.
+const ITERATORS: [(Target, &str, &str); 3] =
+    [(Target::Held, "held", "task_file"), (Target::Tcp, "seen_tcp", "tcp"), (Target::Udp, "seen_udp", "udp")];
+
+/// What an iterator walks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Every descriptor of every task of the caller's pid namespace.
+    Held,
+    /// Every TCP socket of a network namespace.
+    Tcp,
+    /// Every UDP socket of a network namespace.
+    Udp,
+}
+
+/// The loaded programs; those of a plan live here as well.
+pub struct Iterators(Ebpf);
+
+/// A walk that has not begun; it begins in the namespace of the thread that opens it.
+pub struct Walk(IterLink);
+
+impl Iterators {
+    /// Loads the iterator programs of an object.
+    ///
+    /// # Errors
+    /// When the kernel refuses one of them.
+    pub fn load(mut ebpf: Ebpf, btf: &Btf) -> Result<Self, LoadError> {
+        for (_, name, kind) in ITERATORS {
+            let loaded = iterator(&mut ebpf, name).and_then(|p| p.load(kind, btf).map_err(|e| chain(&e)));
+            loaded.map_err(|why| LoadError::Hook { hook: format!("iter {kind}"), why })?;
+        }
+        Ok(Self(ebpf))
+    }
+
+    /// Prepares a walk.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn walk(&mut self, target: Target) -> Result<Walk, LoadError> {
+        let (_, name, kind) = ITERATORS.into_iter().find(|(t, ..)| *t == target).unwrap_or(ITERATORS[0]);
+        let link = iterator(&mut self.0, name).and_then(|program| {
+            let id = program.attach().map_err(|e| chain(&e))?;
+            program.take_link(id).map_err(|e| chain(&e))
+        });
+        link.map(Walk).map_err(|why| LoadError::Hook { hook: format!("iter {kind}"), why })
+    }
+}
+
+impl Walk {
+    /// Begins the walk; reading the file gives the records.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn open(self) -> Result<File, LoadError> {
+        self.0.into_file().map_err(|e| LoadError::Hook { hook: "iter".to_owned(), why: chain(&e) })
+    }
+}
+
+fn iterator<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Iter, String> {
+    let program = ebpf.program_mut(name).ok_or("not in the object")?;
+    program.try_into().map_err(|e| chain(&e))
+}

@@ -1,0 +1,106 @@
+//! BTF → offsets: finds every member that the programs read, checks its width, and names what is
+//! missing.
+
+use tracer_common::{ABSENT, Offsets};
+
+use super::btf::KernelTypes;
+
+/// A member that the running kernel lacks or keeps in another width.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing(pub &'static str);
+
+/// Finds the offsets in the kernel's types. What is missing comes back as a list beside them.
+#[must_use]
+pub fn offsets(types: &KernelTypes<'_>) -> (Offsets, Vec<Missing>) {
+    let mut find = Finder { types, missing: Vec::new() };
+    let ipv6only = find.bits("sock_common", "skc_ipv6only", "sock_common.skc_ipv6only");
+    let locks = find.bits("sock", "sk_userlocks", "sock.sk_userlocks");
+    let offsets = Offsets {
+        daddr: find.bytes("sock_common", "skc_daddr", 4, "sock_common.skc_daddr"),
+        rcv_saddr: find.bytes("sock_common", "skc_rcv_saddr", 4, "sock_common.skc_rcv_saddr"),
+        dport: find.bytes("sock_common", "skc_dport", 2, "sock_common.skc_dport"),
+        num: find.bytes("sock_common", "skc_num", 2, "sock_common.skc_num"),
+        family: find.bytes("sock_common", "skc_family", 2, "sock_common.skc_family"),
+        state: find.bytes("sock_common", "skc_state", 1, "sock_common.skc_state"),
+        ipv6only: ipv6only.0,
+        ipv6only_mask: ipv6only.2,
+        net: find.bytes("sock_common", "skc_net.net", 8, "sock_common.skc_net"),
+        net_inum: find.bytes("net", "ns.inum", 4, "net.ns.inum"),
+        v6_daddr: find.bytes("sock_common", "skc_v6_daddr", 16, "sock_common.skc_v6_daddr"),
+        v6_rcv_saddr: find.bytes("sock_common", "skc_v6_rcv_saddr", 16, "sock_common.skc_v6_rcv_saddr"),
+        flags: find.bytes("sock_common", "skc_flags", 8, "sock_common.skc_flags"),
+        protocol: find.bytes("sock", "sk_protocol", 2, "sock.sk_protocol"),
+        err: find.bytes("sock", "sk_err", 4, "sock.sk_err"),
+        sk_socket: find.bytes("sock", "sk_socket", 8, "sock.sk_socket"),
+        userlocks: locks.0,
+        userlocks_shift: locks.1,
+        inet_sport: find.bytes("inet_sock", "inet_sport", 2, "inet_sock.inet_sport"),
+        bytes_sent: find.bytes("tcp_sock", "bytes_sent", 8, "tcp_sock.bytes_sent"),
+        bytes_retrans: find.bytes("tcp_sock", "bytes_retrans", 8, "tcp_sock.bytes_retrans"),
+        bytes_received: find.bytes("tcp_sock", "bytes_received", 8, "tcp_sock.bytes_received"),
+        group_leader: find.bytes("task_struct", "group_leader", 8, "task_struct.group_leader"),
+        start_boottime: find.bytes("task_struct", "start_boottime", 8, "task_struct.start_boottime"),
+        self_exec_id: find.bytes("task_struct", "self_exec_id", 8, "task_struct.self_exec_id"),
+        real_parent: find.bytes("task_struct", "real_parent", 8, "task_struct.real_parent"),
+        tgid: find.bytes("task_struct", "tgid", 4, "task_struct.tgid"),
+        tid: find.bytes("task_struct", "pid", 4, "task_struct.pid"),
+        cred: find.bytes("task_struct", "cred", 8, "task_struct.cred"),
+        euid: find.bytes("cred", "euid.val", 4, "cred.euid"),
+        comm: find.bytes("task_struct", "comm", 16, "task_struct.comm"),
+        nsproxy: find.bytes("task_struct", "nsproxy", 8, "task_struct.nsproxy"),
+        net_ns: find.bytes("nsproxy", "net_ns", 8, "nsproxy.net_ns"),
+        net_cookie: find.bytes("net", "net_cookie", 8, "net.net_cookie"),
+        msg_name: find.bytes("msghdr", "msg_name", 8, "msghdr.msg_name"),
+        socket_sk: find.bytes("socket", "sk", 8, "socket.sk"),
+    };
+    (offsets, find.missing)
+}
+
+struct Finder<'a> {
+    types: &'a KernelTypes<'a>,
+    missing: Vec<Missing>,
+}
+
+impl Finder<'_> {
+    /// Byte offset of a member of exactly `size` bytes.
+    fn bytes(&mut self, structure: &str, path: &str, size: u32, name: &'static str) -> u32 {
+        let found = self.types.member(structure, path).filter(|member| {
+            member.bits == 0 && member.bit_offset % 8 == 0 && self.types.size(*member) == Some(size)
+        });
+        self.note(found, name).map_or(ABSENT, |member| member.bit_offset / 8)
+    }
+
+    /// Byte, shift and mask (in place) of a bit field that lies within one byte, or of a whole byte:
+    /// kernels differ in which of the two a member is.
+    fn bits(&mut self, structure: &str, path: &str, name: &'static str) -> (u32, u32, u32) {
+        let found = self.types.member(structure, path).and_then(|member| {
+            let whole_byte = member.bits == 0 && self.types.size(member) == Some(1);
+            let bits = if whole_byte { 8 } else { member.bits };
+            (bits > 0 && member.bit_offset % 8 + bits <= 8).then_some((member, bits))
+        });
+        self.note(found, name).map_or((ABSENT, 0, 0), |(member, bits)| {
+            let shift = member.bit_offset % 8;
+            (member.bit_offset / 8, shift, ((1 << bits) - 1) << shift)
+        })
+    }
+
+    fn note<T>(&mut self, found: Option<T>, name: &'static str) -> Option<T> {
+        if found.is_none() {
+            self.missing.push(Missing(name));
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_running_kernel_has_every_member() {
+        let bytes = std::fs::read("/sys/kernel/btf/vmlinux").unwrap();
+        let (offsets, missing) = offsets(&KernelTypes::parse(&bytes).unwrap());
+        assert_eq!(missing, []);
+        assert_ne!(offsets.family, ABSENT);
+    }
+}

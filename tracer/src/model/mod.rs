@@ -1,0 +1,7 @@
+//! What is true: addresses, sockets, flows, processes, and the fold that keeps them. No clock, no
+//! I/O.
+
+pub mod address;
+pub mod event;
+pub mod host;
+pub mod socket;

@@ -1,0 +1,223 @@
+//! What the engine says, before it is words: one value for each record of the output stream.
+//!
+//! Sinks turn these into text or JSON; numbering (`seq`) is the stream's, because only the stream
+//! knows what was delivered.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::model::{
+    address::{BindScope, Direction, RemoteClass},
+    event::{Attribution, Endpoint, Family, Lost, Process, Protocol, SocketId, Start, State},
+};
+
+/// One record of the output stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// When the kernel saw it: nanoseconds since 1970-01-01T00:00:00Z.
+    pub time: i64,
+    /// What is said.
+    pub body: Body,
+}
+
+/// The kinds of records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// The first record.
+    Start {
+        /// Version, kernel, plan and coverage.
+        start: Arc<Start>,
+        /// Paths of the policy files in force.
+        policy: Vec<String>,
+    },
+    /// A socket's verdict became research or suspicious, or changed between them.
+    Flag(FlagId, Box<Report>),
+    /// A flag no longer holds.
+    Clear(FlagId, Box<Report>),
+    /// Any other event.
+    Event(Box<Report>),
+    /// Events were lost.
+    Gap(Lost),
+    /// The last record.
+    End(Totals),
+}
+
+/// Names a flag within one run, so that its `clear` can name it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FlagId(pub u64);
+
+/// What a socket's rules come to, from the best to the worst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verdict {
+    /// Leave it aside.
+    Ok,
+    /// A policy entry accounts for it.
+    Explained,
+    /// Unexplained: a person should look.
+    Research,
+    /// Unexplained, and something about it is wrong.
+    Suspicious,
+}
+
+impl Verdict {
+    /// The name in records.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Explained => "explained",
+            Self::Research => "research",
+            Self::Suspicious => "suspicious",
+        }
+    }
+
+    /// True for the verdicts that a person should see.
+    #[must_use]
+    pub fn is_flagged(self) -> bool {
+        self >= Self::Research
+    }
+}
+
+/// A rule that spoke, with one sentence of evidence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spoken {
+    /// Public id of the rule.
+    pub rule: &'static str,
+    /// The evidence.
+    pub why: String,
+}
+
+/// One event of one socket, with its verdict.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Kind of the event.
+    pub event: EventKind,
+    /// What the rules come to.
+    pub verdict: Verdict,
+    /// The rules that spoke, worst first.
+    pub rules: Vec<Spoken>,
+    /// Name of the policy entry that explains it.
+    pub explained_by: Option<String>,
+    /// The socket.
+    pub socket: SocketView,
+    /// The process that acted.
+    pub process: Option<Arc<Process>>,
+    /// Why `process`, or a part of it, is not known.
+    pub process_unknown: Option<String>,
+    /// How the process was found.
+    pub attribution: Attribution,
+    /// Name of the errno, on a failed connect.
+    pub error: Option<String>,
+    /// Payload bytes sent, on close.
+    pub bytes_sent: Option<u64>,
+    /// Payload bytes received, on close.
+    pub bytes_received: Option<u64>,
+    /// From the first sign of the socket to its close.
+    pub duration_ms: Option<u64>,
+    /// Datagrams, on udp.
+    pub count: Option<u64>,
+}
+
+/// The public names of events. Where another socket's change, or time, changed a verdict, it is the
+/// event that did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "the names are the contract's")]
+pub enum EventKind {
+    Seen,
+    Bind,
+    Listen,
+    Connect,
+    Established,
+    Failed,
+    Accept,
+    Udp,
+    Close,
+}
+
+impl EventKind {
+    /// The name in records.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Seen => "seen",
+            Self::Bind => "bind",
+            Self::Listen => "listen",
+            Self::Connect => "connect",
+            Self::Established => "established",
+            Self::Failed => "failed",
+            Self::Accept => "accept",
+            Self::Udp => "udp",
+            Self::Close => "close",
+        }
+    }
+}
+
+/// A socket as a record shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketView {
+    /// Identity; written as a string, cookies may pass 2^53.
+    pub id: SocketId,
+    /// Inode number of its network namespace.
+    pub netns: Option<u32>,
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// The socket's own family.
+    pub family: Family,
+    /// State.
+    pub state: State,
+    /// Local end; a port of 0 is not known and written as null.
+    pub local: Endpoint,
+    /// Bind scope of the local end.
+    pub scope: BindScope,
+    /// Remote end.
+    pub remote: Option<RemoteView>,
+    /// Who opened the session.
+    pub direction: Option<Direction>,
+    /// What a UDP socket is.
+    pub role: Option<Role>,
+}
+
+/// The remote end as a record shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteView {
+    /// Address and port.
+    pub end: Endpoint,
+    /// Class of the address.
+    pub class: RemoteClass,
+    /// Registered name of the serving end's port: a hint, not an observation.
+    pub service: Option<String>,
+}
+
+/// What a UDP socket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// Bound on purpose.
+    Server,
+    /// The kernel gave the port at the first send or connect.
+    Client,
+}
+
+impl Role {
+    /// The name in records.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Client => "client",
+        }
+    }
+}
+
+/// What a run came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Socket events, flagged or not.
+    pub events: u64,
+    /// Flags raised.
+    pub flags: u64,
+    /// Flags taken back.
+    pub clears: u64,
+    /// Events lost, at all stages.
+    pub lost: u64,
+    /// How often each rule was the ground of a flag.
+    pub rules: BTreeMap<&'static str, u64>,
+}

@@ -1,0 +1,127 @@
+//! Each kind of record against its literal line.
+
+use serde_json::Value;
+
+use super::*;
+use crate::{model::event::State, output::Verdict, sink::samples};
+
+fn line(output: &Output, seq: u64, flag_seq: Option<u64>) -> String {
+    let place = Place { seq, flag_seq, clock_offset: samples::CLOCK_OFFSET };
+    let mut bytes = Vec::new();
+    render(output, place, &mut bytes).unwrap();
+    let text = String::from_utf8(bytes).unwrap();
+    let line = text.strip_suffix('\n').unwrap();
+    assert!(!line.contains('\n'));
+    serde_json::from_str::<Value>(line).unwrap();
+    line.to_owned()
+}
+
+#[test]
+fn a_flag_is_the_contracts_example() {
+    let expected = concat!(
+        r#"{"schema":1,"record":"flag","seq":7,"time":"2026-11-22T21:04:05.123456789Z","event":"listen","#,
+        r#""attribution":"exact","verdict":"research","#,
+        r#""rules":[{"id":"unexplained-listener","#,
+        r#""why":"TCP port 4444 is open on every interface and nothing explains it"}],"#,
+        r#""socket":{"id":"15006","netns":4026531840,"protocol":"tcp","family":"ipv4","state":"LISTEN","#,
+        r#""local":{"ip":"0.0.0.0","port":4444,"scope":"any"},"remote":null,"direction":null,"role":null},"#,
+        r#""process":{"pid":4242,"ppid":4200,"comm":"nc","exe":"/usr/bin/nc.openbsd","#,
+        r#""args":["nc","-l","4444"],"uid":1000,"user":"ada","started":"2026-11-22T21:04:05.100000000Z","#,
+        r#""lineage":[{"pid":4200,"comm":"bash","exe":"/usr/bin/bash"}]}}"#
+    );
+    assert_eq!(line(&samples::flag(1, samples::listener()), 7, None), expected);
+}
+
+#[test]
+fn an_event_writes_what_is_not_known_as_null() {
+    let mut report = samples::session(EventKind::Failed, State::Close);
+    let expected = concat!(
+        r#"{"schema":1,"record":"event","seq":2,"time":"2026-11-22T21:04:05.123456789Z","event":"failed","#,
+        r#""error":null,"attribution":"unknown","process_unknown":"it ended before it was read","#,
+        r#""verdict":"ok","rules":[],"#,
+        r#""socket":{"id":"18446744073709551615","netns":null,"protocol":"tcp","family":"ipv6","#,
+        r#""state":"CLOSE","local":{"ip":"2001:db8::5","port":null,"scope":"specific"},"#,
+        r#""remote":{"ip":"2606:4700::1111","port":443,"class":"internet","service":"https"},"#,
+        r#""direction":"outbound","role":null},"process":null}"#
+    );
+    assert_eq!(line(&samples::event(report.clone()), 2, None), expected);
+    report.error = Some("ECONNREFUSED".into());
+    let known = expected.replace(r#""error":null"#, r#""error":"ECONNREFUSED""#);
+    assert_eq!(line(&samples::event(report), 2, None), known);
+}
+
+#[test]
+fn a_close_has_bytes_and_duration_known_or_not() {
+    let mut report = samples::session(EventKind::Close, State::Close);
+    let unknown =
+        r#""event":"close","bytes_sent":null,"bytes_received":null,"duration_ms":null,"attribution""#;
+    assert!(line(&samples::event(report.clone()), 1, None).contains(unknown));
+    (report.bytes_sent, report.bytes_received, report.duration_ms) = (Some(0), Some(77), Some(1204));
+    let known = r#""event":"close","bytes_sent":0,"bytes_received":77,"duration_ms":1204,"attribution""#;
+    assert!(line(&samples::event(report), 1, None).contains(known));
+}
+
+#[test]
+fn a_process_that_could_not_be_read_has_nulls() {
+    let expected = concat!(
+        r#""attribution":"holder","verdict":"suspicious","#,
+        r#""rules":[{"id":"twin-other-owner","why":"sshd owns TCP port 4444"},{"id":"unexplained-listener""#,
+    );
+    let text = line(&samples::event(samples::udp_server()), 1, None);
+    assert!(text.contains(expected), "{text}");
+    let process = concat!(
+        r#""process":{"pid":4242,"ppid":null,"comm":null,"exe":null,"args":null,"uid":1000,"user":null,"#,
+        r#""started":"2026-11-22T21:04:05.100000000Z","lineage":[{"pid":1,"comm":null,"exe":null}]}}"#
+    );
+    assert!(text.ends_with(process), "{text}");
+    assert!(text.contains(r#""protocol":"udp""#) && text.contains(r#""role":"server""#), "{text}");
+}
+
+#[test]
+fn a_clear_names_the_flag_that_it_takes_back() {
+    let report = Report { verdict: Verdict::Explained, rules: Vec::new(), ..samples::listener() };
+    let text = line(&samples::clear(1, report.clone()), 9, Some(7));
+    assert!(text.starts_with(r#"{"schema":1,"record":"clear","seq":9,"#), "{text}");
+    assert!(
+        text.contains(r#""event":"listen","flag_seq":7,"attribution":"exact","verdict":"explained""#),
+        "{text}"
+    );
+    assert!(line(&samples::clear(1, report), 9, None).contains(r#""flag_seq":null"#));
+}
+
+#[test]
+fn counts_stand_where_there_are_any() {
+    let report = Report { event: EventKind::Udp, count: Some(12), ..samples::udp_server() };
+    assert!(line(&samples::event(report), 1, None).contains(r#""event":"udp","count":12,"attribution""#));
+    assert!(!line(&samples::event(samples::udp_server()), 1, None).contains("count"));
+}
+
+#[test]
+fn the_start_tells_what_is_seen_and_what_is_not() {
+    let expected = concat!(
+        r#"{"schema":1,"record":"start","seq":1,"time":"2026-11-22T21:04:05.123456789Z","#,
+        r#""version":"0.1.0","kernel":"6.18.0","hooks":"tracepoint","#,
+        r#""coverage":{"seen":[{"event":"listen","by":"state_change"}],"#,
+        r#""unseen":[{"event":"bind","why":"no hook sees it"}]},"policy":["base.toml"]}"#
+    );
+    assert_eq!(line(&samples::start(), 1, None), expected);
+}
+
+#[test]
+fn a_gap_tells_where_how_many_and_when() {
+    let expected = concat!(
+        r#"{"schema":1,"record":"gap","seq":3,"time":"2026-11-22T21:04:05.123456789Z","lost":5,"#,
+        r#""stage":"ring","from":"2026-11-22T21:04:03.123456789Z","to":"2026-11-22T21:04:05.123456789Z","#,
+        r#""resynced":false}"#
+    );
+    assert_eq!(line(&samples::gap(5), 3, None), expected);
+}
+
+#[test]
+fn the_end_counts() {
+    let expected = concat!(
+        r#"{"schema":1,"record":"end","seq":4,"time":"2026-11-22T21:04:05.123456789Z","events":1204,"#,
+        r#""flags":3,"clears":1,"lost":5,"rules":{"unexplained-listener":2,"unexplained-session":1}}"#
+    );
+    assert_eq!(line(&samples::finish(), 4, None), expected);
+}

@@ -1,0 +1,172 @@
+//! Records that the tests of this directory share.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use crate::{
+    model::{
+        address::{BindScope, Direction, RemoteClass},
+        event::{
+            Ancestor, Attribution, Coverage, Endpoint, Family, Lost, LostStage, Process, ProcessId, Protocol,
+            SocketId, Start, State,
+        },
+    },
+    output::{
+        Body, EventKind, FlagId, Output, RemoteView, Report, Role, SocketView, Spoken, Totals, Verdict,
+    },
+};
+
+/// 2026-11-22T21:04:05.123456789Z
+pub(super) const TIME: i64 = 1_795_381_445_123_456_789;
+/// The machine was started 1000 seconds before that.
+pub(super) const CLOCK_OFFSET: i64 = TIME - 1000 * 1_000_000_000;
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn end(address: &str, port: u16) -> Endpoint {
+    Endpoint { ip: ip(address), port }
+}
+
+pub(super) fn at(body: Body) -> Output {
+    Output { time: TIME, body }
+}
+
+pub(super) fn start() -> Output {
+    let part = |event: &str, by: Option<&str>, why: Option<&str>| Coverage {
+        event: event.into(),
+        by: by.map(Into::into),
+        why: why.map(Into::into),
+    };
+    let start = Start {
+        version: "0.1.0".into(),
+        kernel: "6.18.0".into(),
+        hooks: "tracepoint".into(),
+        coverage: vec![
+            part("listen", Some("state_change"), None),
+            part("bind", None, Some("no hook sees it")),
+        ],
+    };
+    at(Body::Start { start: Arc::new(start), policy: vec!["base.toml".into()] })
+}
+
+pub(super) fn netcat() -> Process {
+    Process {
+        id: ProcessId { pid: 4242, started: 999_976_543_211 },
+        ppid: Some(4200),
+        comm: Some("nc".into()),
+        exe: Some("/usr/bin/nc.openbsd".into()),
+        exe_file: Some((2049, 77)),
+        args: Some(["nc", "-l", "4444"].map(Into::into).to_vec()),
+        uid: Some(1000),
+        user: Some("ada".into()),
+        lineage: vec![Ancestor { pid: 4200, comm: Some("bash".into()), exe: Some("/usr/bin/bash".into()) }],
+        unknown: None,
+    }
+}
+
+/// The flag of the contract's example.
+pub(super) fn listener() -> Report {
+    Report {
+        event: EventKind::Listen,
+        verdict: Verdict::Research,
+        rules: vec![Spoken {
+            rule: "unexplained-listener",
+            why: "TCP port 4444 is open on every interface and nothing explains it".into(),
+        }],
+        explained_by: None,
+        socket: SocketView {
+            id: SocketId(15006),
+            netns: Some(4_026_531_840),
+            protocol: Protocol::Tcp,
+            family: Family::Ipv4,
+            state: State::Listen,
+            local: end("0.0.0.0", 4444),
+            scope: BindScope::Any,
+            remote: None,
+            direction: None,
+            role: None,
+        },
+        process: Some(Arc::new(netcat())),
+        process_unknown: None,
+        attribution: Attribution::Exact,
+        error: None,
+        bytes_sent: None,
+        bytes_received: None,
+        duration_ms: None,
+        count: None,
+    }
+}
+
+/// An outbound IPv6 session of a process that is gone.
+pub(super) fn session(event: EventKind, state: State) -> Report {
+    let socket = SocketView {
+        id: SocketId(u64::MAX),
+        netns: None,
+        family: Family::Ipv6,
+        state,
+        local: end("2001:db8::5", 0),
+        scope: BindScope::Specific,
+        remote: Some(RemoteView {
+            end: end("2606:4700::1111", 443),
+            class: RemoteClass::Internet,
+            service: Some("https".into()),
+        }),
+        direction: Some(Direction::Outbound),
+        ..listener().socket
+    };
+    Report {
+        event,
+        verdict: Verdict::Ok,
+        rules: Vec::new(),
+        socket,
+        process: None,
+        process_unknown: Some("it ended before it was read".into()),
+        attribution: Attribution::Unknown,
+        ..listener()
+    }
+}
+
+/// A UDP server, found in the baseline.
+pub(super) fn udp_server() -> Report {
+    let mut report = listener();
+    report.event = EventKind::Seen;
+    report.verdict = Verdict::Suspicious;
+    report.rules.insert(0, Spoken { rule: "twin-other-owner", why: "sshd owns TCP port 4444".into() });
+    report.attribution = Attribution::Holder;
+    report.socket.protocol = Protocol::Udp;
+    report.socket.state = State::Close;
+    report.socket.role = Some(Role::Server);
+    report.process = Some(Arc::new(Process {
+        comm: None,
+        exe: None,
+        args: None,
+        user: None,
+        ppid: None,
+        lineage: vec![Ancestor { pid: 1, comm: None, exe: None }],
+        ..netcat()
+    }));
+    report
+}
+
+pub(super) fn flag(id: u64, report: Report) -> Output {
+    at(Body::Flag(FlagId(id), Box::new(report)))
+}
+
+pub(super) fn clear(id: u64, report: Report) -> Output {
+    at(Body::Clear(FlagId(id), Box::new(report)))
+}
+
+pub(super) fn event(report: Report) -> Output {
+    at(Body::Event(Box::new(report)))
+}
+
+pub(super) fn gap(count: u64) -> Output {
+    let (from, to) = (998_000_000_000, 1_000_000_000_000);
+    at(Body::Gap(Lost { stage: LostStage::Ring, count, from, to, resynced: false }))
+}
+
+pub(super) fn finish() -> Output {
+    let rules = BTreeMap::from([("unexplained-listener", 2), ("unexplained-session", 1)]);
+    at(Body::End(Totals { events: 1204, flags: 3, clears: 1, lost: 5, rules }))
+}

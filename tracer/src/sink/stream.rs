@@ -1,0 +1,191 @@
+//! The output stream: numbers the records, leaves out what was not asked for, and accounts for every
+//! record that could not be delivered.
+//!
+//! Each record that is offered is delivered with a number of its own, or counted in exactly one `gap`.
+//! Rendering is in `json` and `text`, writing in `writer`.
+
+use std::{collections::HashMap, io, mem};
+
+use bytes::Bytes;
+
+use super::{
+    json::{self, Place},
+    text::{self, View},
+    time::boot,
+    writer::Out,
+};
+use crate::{
+    model::event::{Lost, LostStage},
+    output::{Body, FlagId, Output, Totals},
+};
+
+#[cfg(test)]
+mod tests;
+
+/// How records are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// JSON Lines.
+    Json,
+    /// For people.
+    Text(View),
+}
+
+/// The stream of one run.
+#[derive(Debug)]
+pub struct Stream<O> {
+    out: O,
+    format: Format,
+    all: bool,
+    /// Number of the last record that was delivered.
+    seq: u64,
+    flags: HashMap<FlagId, u64>,
+    /// What is still to be told about lost records, in the order of their first loss. While there is any,
+    /// nothing else is delivered.
+    gaps: Vec<Gap>,
+    dropped: u64,
+    buffer: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Gap {
+    time: i64,
+    clock_offset: i64,
+    lost: Lost,
+}
+
+impl<O: Out> Stream<O> {
+    /// A stream that begins at number 1; `all` delivers events that are not flagged as well.
+    pub fn new(out: O, format: Format, all: bool) -> Self {
+        let (flags, gaps, buffer) = (HashMap::new(), Vec::new(), Vec::new());
+        Self { out, format, all, seq: 0, flags, gaps, dropped: 0, buffer }
+    }
+
+    /// Delivers a record, or counts it. `clock_offset` is wall clock minus boot clock, nanoseconds.
+    pub fn push(&mut self, output: &Output, clock_offset: i64) {
+        self.settle();
+        match &output.body {
+            Body::Start { .. } => self.deliver_surely(output, clock_offset),
+            Body::Event(_) if !self.all => {}
+            Body::Event(_) | Body::Flag(..) | Body::Clear(..) => self.offer(output, clock_offset),
+            Body::Gap(lost) => self.tell_lost(output.time, lost, clock_offset),
+            Body::End(totals) => self.end(output.time, totals, clock_offset),
+        }
+    }
+
+    /// Tells of lost records as soon as there is room. Call it now and then: when records are rare, the
+    /// next one may be long in coming.
+    pub fn settle(&mut self) {
+        if !self.gaps.is_empty() && self.out.has_room() {
+            self.tell_gaps();
+        }
+    }
+
+    /// Whether records were lost that are still to be told: then [`Stream::settle`] has work.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        !self.gaps.is_empty()
+    }
+
+    /// Records that could not be delivered so far.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Where the lines go.
+    pub fn out(&self) -> &O {
+        &self.out
+    }
+
+    /// Gives back where the lines go, to have what is left written.
+    pub fn into_out(self) -> O {
+        self.out
+    }
+
+    fn offer(&mut self, output: &Output, clock_offset: i64) {
+        let flag_seq = self.flag_seq(&output.body);
+        if self.gaps.is_empty() && self.try_deliver(output, clock_offset, flag_seq) {
+            if let Body::Flag(id, _) = output.body {
+                self.flags.insert(id, self.seq);
+            }
+            return;
+        }
+        self.dropped += 1;
+        let at = boot(output.time, clock_offset);
+        let lost = Lost { stage: LostStage::Stdout, count: 1, from: at, to: at, resynced: true };
+        self.keep_gap(output.time, lost, clock_offset);
+    }
+
+    /// The record that a `clear` takes back; nothing when that one was not delivered.
+    fn flag_seq(&mut self, body: &Body) -> Option<u64> {
+        match body {
+            Body::Clear(id, _) => self.flags.remove(id),
+            Body::Start { .. } | Body::Flag(..) | Body::Event(_) | Body::Gap(_) | Body::End(_) => None,
+        }
+    }
+
+    fn tell_lost(&mut self, time: i64, lost: &Lost, clock_offset: i64) {
+        let output = Output { time, body: Body::Gap(lost.clone()) };
+        if !self.gaps.is_empty() || !self.try_deliver(&output, clock_offset, None) {
+            self.keep_gap(time, lost.clone(), clock_offset);
+        }
+    }
+
+    fn end(&mut self, time: i64, totals: &Totals, clock_offset: i64) {
+        self.tell_gaps();
+        let lost = totals.lost + self.dropped;
+        let output = Output { time, body: Body::End(Totals { lost, ..totals.clone() }) };
+        self.deliver_surely(&output, clock_offset);
+    }
+
+    /// Keeps a gap until it can be told; those of one stage become one, so that they stay few.
+    fn keep_gap(&mut self, time: i64, lost: Lost, clock_offset: i64) {
+        match self.gaps.iter_mut().find(|gap| gap.lost.stage == lost.stage) {
+            Some(gap) => gap.extend(time, &lost),
+            None => self.gaps.push(Gap { time, clock_offset, lost }),
+        }
+    }
+
+    fn tell_gaps(&mut self) {
+        for Gap { time, clock_offset, lost } in mem::take(&mut self.gaps) {
+            self.deliver_surely(&Output { time, body: Body::Gap(lost) }, clock_offset);
+        }
+    }
+
+    fn try_deliver(&mut self, output: &Output, clock_offset: i64, flag_seq: Option<u64>) -> bool {
+        let line = self.line(output, clock_offset, flag_seq);
+        let delivered = line.is_ok_and(|line| self.out.try_send(line).is_ok());
+        self.seq += u64::from(delivered);
+        delivered
+    }
+
+    /// Delivers one of the few records that are never left out.
+    fn deliver_surely(&mut self, output: &Output, clock_offset: i64) {
+        if let Ok(line) = self.line(output, clock_offset, None) {
+            self.seq += 1;
+            self.out.send(line);
+        }
+    }
+
+    /// The record as the next one of the stream.
+    fn line(&mut self, output: &Output, clock_offset: i64, flag_seq: Option<u64>) -> io::Result<Bytes> {
+        let place = Place { seq: self.seq + 1, flag_seq, clock_offset };
+        self.buffer.clear();
+        let writer = &mut self.buffer;
+        match self.format {
+            Format::Json => json::render(output, place, writer)?,
+            Format::Text(view) => text::render(output, view, clock_offset, writer)?,
+        }
+        Ok(Bytes::copy_from_slice(&self.buffer))
+    }
+}
+
+impl Gap {
+    fn extend(&mut self, time: i64, later: &Lost) {
+        self.time = time;
+        self.lost.count += later.count;
+        self.lost.from = self.lost.from.min(later.from);
+        self.lost.to = self.lost.to.max(later.to);
+        self.lost.resynced = later.resynced;
+    }
+}

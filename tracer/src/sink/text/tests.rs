@@ -1,0 +1,203 @@
+//! Each kind of record against its literal line.
+
+use super::*;
+use crate::{
+    output::{Spoken, Verdict},
+    sink::samples,
+};
+
+const HOME: View = View { colour: false, home: Some(4_026_531_840) };
+
+fn text(output: &Output, view: View) -> String {
+    let mut bytes = Vec::new();
+    render(output, view, samples::CLOCK_OFFSET, &mut bytes).unwrap();
+    String::from_utf8(bytes).unwrap()
+}
+
+fn expect(output: &Output, columns: &[&str]) {
+    assert_eq!(text(output, HOME), columns.concat() + "\n");
+}
+
+#[test]
+fn a_listener() {
+    expect(
+        &samples::flag(1, samples::listener()),
+        &[
+            "21:04:05.123  research    listen       tcp   0.0.0.0:4444             listening              ",
+            "nc[4242] ada /usr/bin/nc.openbsd      ",
+            "unexplained-listener: TCP port 4444 is open on every interface and nothing explains it",
+        ],
+    );
+}
+
+#[test]
+fn what_is_longer_than_its_column_pushes() {
+    expect(
+        &samples::event(samples::session(EventKind::Connect, State::SynSent)),
+        &[
+            "21:04:05.123  ok          connect      tcp   [2001:db8::5]:?       -> [2606:4700::1111]:443  ",
+            "? (it ended before it was read)",
+        ],
+    );
+}
+
+#[test]
+fn a_udp_server_of_the_baseline_whose_process_is_not_readable() {
+    expect(
+        &samples::flag(1, samples::udp_server()),
+        &[
+            "21:04:05.123  suspicious  seen         udp   0.0.0.0:4444             server                 ",
+            "?[4242] uid 1000 ?                    ",
+            "twin-other-owner: sshd owns TCP port 4444; ",
+            "unexplained-listener: TCP port 4444 is open on every interface and nothing explains it",
+        ],
+    );
+}
+
+#[test]
+fn an_inbound_session_found_in_the_baseline_shows_its_state() {
+    let mut report = samples::session(EventKind::Seen, State::FinWait1);
+    report.socket.direction = Some(Direction::Inbound);
+    report.attribution = Attribution::Listener;
+    expect(
+        &samples::event(report),
+        &[
+            "21:04:05.123  ok          FIN_WAIT1    tcp   [2001:db8::5]:?       <- [2606:4700::1111]:443  ",
+            "? (listener) (it ended before it was read)",
+        ],
+    );
+}
+
+#[test]
+fn another_namespace_is_named() {
+    let mut report = samples::listener();
+    report.rules.clear();
+    report.attribution = Attribution::Holder;
+    let line = text(&samples::event(report.clone()), View::default());
+    assert!(line.ends_with("nc[4242] ada /usr/bin/nc.openbsd (holder) netns 4026531840\n"), "{line}");
+    let line = text(&samples::event(report), HOME);
+    assert!(line.ends_with("nc[4242] ada /usr/bin/nc.openbsd (holder)\n"), "{line}");
+}
+
+fn tail(output: &Output) -> String {
+    let line = text(output, HOME);
+    let (_, tail) = line.trim_end().split_once("it ended before it was read)").unwrap();
+    tail.trim_start().to_owned()
+}
+
+#[test]
+fn a_clear_says_what_became_of_the_flag() {
+    let mut report = samples::session(EventKind::Close, State::Close);
+    (report.bytes_sent, report.duration_ms) = (Some(120), Some(1204));
+    let line = text(&samples::clear(1, report.clone()), HOME);
+    assert!(line.starts_with("21:04:05.123  clear       close        tcp "), "{line}");
+    let closed = "flag over, the socket is closed; sent 120 B, received ? B; after 1.204 s";
+    assert_eq!(tail(&samples::clear(1, report)), closed);
+    let mut report = samples::session(EventKind::Established, State::Established);
+    report.verdict = Verdict::Explained;
+    report.rules = vec![Spoken { rule: "udp-twin", why: "the TCP port explains it".into() }];
+    let explained = "flag taken back, now explained; udp-twin: the TCP port explains it";
+    assert_eq!(tail(&samples::clear(1, report)), explained);
+}
+
+#[test]
+fn a_failed_connect_says_why() {
+    let mut report = samples::session(EventKind::Failed, State::Close);
+    assert_eq!(tail(&samples::event(report.clone())), "unknown error");
+    report.error = Some("ECONNREFUSED".into());
+    report.duration_ms = Some(35);
+    assert_eq!(tail(&samples::event(report)), "ECONNREFUSED; after 35 ms");
+}
+
+#[test]
+fn datagrams_are_counted() {
+    let mut report = samples::session(EventKind::Udp, State::Established);
+    report.count = Some(1);
+    assert_eq!(tail(&samples::event(report.clone())), "1 datagram");
+    report.count = Some(12);
+    assert_eq!(tail(&samples::event(report)), "12 datagrams");
+}
+
+#[test]
+fn durations_keep_two_units() {
+    let expected = [
+        (0, "0 ms"),
+        (999, "999 ms"),
+        (1000, "1.000 s"),
+        (59_999, "59.999 s"),
+        (60_000, "1 min 0 s"),
+        (3_599_999, "59 min 59 s"),
+        (7_380_000, "2 h 3 min"),
+    ];
+    for (ms, text) in expected {
+        assert_eq!(duration(ms), text);
+    }
+}
+
+#[test]
+fn the_start_is_a_heading() {
+    expect(
+        &samples::start(),
+        &[
+            "tracer 0.1.0 on Linux 6.18.0, hooks tracepoint, 2026-11-22 21:04:05 UTC, policy base.toml; ",
+            "1 part stays unseen, see `tracer doctor`\n",
+            "TIME (UTC)    VERDICT     EVENT              LOCAL                    REMOTE                 ",
+            "PROCESS                               WHY",
+        ],
+    );
+}
+
+#[test]
+fn a_gap_says_where_and_when() {
+    expect(
+        &samples::gap(12),
+        &[
+            "21:04:05.123  gap         12 events lost from 21:04:03.123 to 21:04:05.123: the ring was full; ",
+            "the sockets were not read again yet",
+        ],
+    );
+}
+
+#[test]
+fn the_end_sums_up() {
+    expect(
+        &samples::finish(),
+        &[
+            "21:04:05.123  end         1204 events, 3 flags, 1 taken back, 5 lost; ",
+            "unexplained-listener 2, unexplained-session 1",
+        ],
+    );
+}
+
+#[test]
+fn colours_change_nothing_but_the_colour() {
+    let outputs = [
+        samples::start(),
+        samples::flag(1, samples::listener()),
+        samples::clear(1, samples::listener()),
+        samples::event(samples::udp_server()),
+        samples::gap(1),
+        samples::finish(),
+    ];
+    for output in outputs {
+        let coloured = text(&output, View { colour: true, ..HOME });
+        assert!(coloured.contains("\u{1b}["), "{coloured}");
+        assert_eq!(without_colour(&coloured), text(&output, HOME));
+    }
+}
+
+/// Takes out `ESC [ … m`.
+fn without_colour(text: &str) -> String {
+    let mut parts = text.split("\u{1b}[");
+    let first = parts.next().unwrap().to_owned();
+    parts.fold(first, |plain, part| plain + part.split_once('m').unwrap().1)
+}
+
+#[test]
+fn research_is_yellow_and_suspicious_is_red() {
+    let view = View { colour: true, ..HOME };
+    let line = text(&samples::flag(1, samples::listener()), view);
+    assert!(line.contains("\u{1b}[33mresearch\u{1b}[0m    listen"), "{line:?}");
+    let line = text(&samples::flag(1, samples::udp_server()), view);
+    assert!(line.contains("\u{1b}[1m\u{1b}[31msuspicious\u{1b}[0m  seen"), "{line:?}");
+}

@@ -1,0 +1,329 @@
+//! The running kernel as a source of events: drains the ring, adds what /proc and the namespaces
+//! tell, reads the sockets at the start and again after losses.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    fs,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
+
+use rustix::time::{ClockId, clock_gettime};
+use tracer_common::{COUNTER_FAULTS, COUNTER_NO_STATE, COUNTER_RING_FULL};
+
+use super::{baseline, flows::Flows, namespaces, processes::Processes};
+use crate::{
+    bpf::{
+        decode::{Decoded, Meaning, Task, decode},
+        loader::{LoadError, Loaded},
+    },
+    model::event::{BootNanos, Event, Fact, Lost, LostStage, SocketChange, SocketEvent, State},
+};
+
+/// A connect that sent no packet after this time did not get that far: nanoseconds.
+const ATTEMPT: BootNanos = 10_000_000;
+/// The sockets are read again at most this often, however much is lost: nanoseconds.
+const REREAD: BootNanos = 500_000_000;
+/// Records taken in one go, so that what they give is told in between.
+const BATCH: usize = 4096;
+
+/// The running kernel.
+pub struct Live {
+    loaded: Loaded,
+    only: Option<u32>,
+    processes: Processes,
+    flows: Flows,
+    namespaces: BTreeMap<u32, PathBuf>,
+    own: BTreeMap<u32, BTreeSet<IpAddr>>,
+    attempts: VecDeque<Decoded>,
+    losses: Losses,
+    facts: Vec<Fact>,
+    /// The ring was empty at the last look: what a connect became is known as far as it goes.
+    drained: bool,
+}
+
+/// Counters as they stood when they were last told.
+struct Losses {
+    ring: u64,
+    faults: u64,
+    state: u64,
+    unknown: u64,
+    told_unknown: u64,
+    since: BootNanos,
+    pending: u64,
+    pending_from: BootNanos,
+    reread_at: BootNanos,
+}
+
+impl Live {
+    /// Begins to read a loaded plan.
+    #[must_use]
+    pub fn new(loaded: Loaded, only: Option<u32>) -> Self {
+        let now = boot_now();
+        let losses = Losses {
+            ring: 0,
+            faults: 0,
+            state: 0,
+            unknown: 0,
+            told_unknown: 0,
+            since: now,
+            pending: 0,
+            pending_from: now,
+            reread_at: 0,
+        };
+        Self {
+            loaded,
+            only,
+            processes: Processes::new(),
+            flows: Flows::default(),
+            namespaces: BTreeMap::new(),
+            own: BTreeMap::new(),
+            attempts: VecDeque::new(),
+            losses,
+            facts: Vec::new(),
+            drained: true,
+        }
+    }
+
+    /// Tells the kernel side whether the reader sleeps.
+    pub fn set_waits(&self, waits: bool) {
+        self.loaded.control.set_reader_waits(waits);
+    }
+
+    /// The sockets that are there already.
+    ///
+    /// # Errors
+    /// When the iterators fail.
+    pub fn baseline(&mut self, out: &mut Vec<Event>) -> Result<(), LoadError> {
+        let found = baseline::read(&mut self.loaded.iterators, self.only)?;
+        self.losses.unknown += found.unknown;
+        let at = boot_now();
+        for (netns, namespace) in found.namespaces {
+            self.namespaces.insert(netns, namespace.path);
+            self.tell_addresses(netns, namespace.own, at, out);
+        }
+        for (mut decoded, tasks) in found.sockets {
+            // Nothing will be told of these again, and nothing was: they are only of the picture.
+            if matches!(decoded.event.state, State::TimeWait | State::NewSynRecv) {
+                continue;
+            }
+            decoded.task = None;
+            self.emit_seen(decoded, &tasks, out);
+        }
+        Ok(())
+    }
+
+    fn emit_seen(&mut self, decoded: Decoded, holders: &[Task], out: &mut Vec<Event>) {
+        for task in holders {
+            self.processes.tell(task, &mut self.facts);
+        }
+        self.push(decoded.event, decoded.at, out);
+    }
+
+    /// Takes what is on the ring, at most a batch; gives how many records it were.
+    pub fn drain(&mut self, out: &mut Vec<Event>) -> usize {
+        let mut records = 0;
+        while records < BATCH {
+            let Some(bytes) = self.loaded.ring.next() else { break };
+            let decoded = decode(&bytes);
+            drop(bytes);
+            records += 1;
+            match decoded {
+                Ok(decoded) => self.take(decoded, out),
+                Err(error) => {
+                    tracing::debug!("{error}");
+                    self.losses.unknown += 1;
+                }
+            }
+        }
+        self.drained = records < BATCH;
+        records
+    }
+
+    fn take(&mut self, decoded: Decoded, out: &mut Vec<Event>) {
+        let Decoded { at, event, meaning, task } = decoded;
+        if let Meaning::Attempt = meaning {
+            self.attempts.push_back(Decoded { at, event, meaning, task });
+            return;
+        }
+        if !self.attempts.is_empty() && !event.protocol.is_datagram() {
+            self.attempts.retain(|attempt| attempt.event.id != event.id);
+        }
+        self.introduce(&event, task.as_ref(), at, out);
+        match meaning {
+            Meaning::Flow(key, total) => {
+                if let Some(event) = self.flows.take(key, total, event, at) {
+                    self.push(event, at, out);
+                }
+            }
+            Meaning::Event => {
+                if event.protocol.is_datagram() && matches!(event.change, SocketChange::Close { .. }) {
+                    for rest in self.flows.close(&mut self.loaded.flows, event.id.0, at) {
+                        self.push(rest, at, out);
+                    }
+                }
+                self.push(event, at, out);
+            }
+            Meaning::Attempt | Meaning::Seen | Meaning::Held => {}
+        }
+    }
+
+    /// Tells process and namespace of an event before the event itself.
+    fn introduce(&mut self, event: &SocketEvent, task: Option<&Task>, at: BootNanos, out: &mut Vec<Event>) {
+        if let Some(task) = task {
+            self.processes.tell(task, &mut self.facts);
+        }
+        let Some(netns) = event.netns else { return };
+        let local = event.local.map(|local| local.ip);
+        let new_address = local.filter(|ip| !ip.is_unspecified() && !ip.is_loopback() && !ip.is_multicast());
+        let known = self.own.get(&netns);
+        if known.is_some_and(|own| new_address.is_none_or(|ip| own.contains(&ip))) {
+            return;
+        }
+        let mut own = self.read_addresses(netns, task);
+        own.extend(new_address); // a local address is the namespace's own, whatever could be read
+        self.tell_addresses(netns, own, at, out);
+    }
+
+    fn read_addresses(&mut self, netns: u32, task: Option<&Task>) -> BTreeSet<IpAddr> {
+        let by_task =
+            task.map(|task| PathBuf::from(format!("/proc/{}/task/{}/ns/net", task.id.pid, task.tid)));
+        let paths = self.namespaces.get(&netns).cloned().into_iter().chain(by_task);
+        let path = paths.into_iter().find(|path| namespaces::inode(path).is_ok_and(|number| number == netns));
+        let path = path.or_else(|| namespaces::reachable().remove(&netns));
+        let Some(path) = path else { return BTreeSet::new() };
+        let own = baseline::own_addresses(&path);
+        self.namespaces.insert(netns, path);
+        own
+    }
+
+    fn tell_addresses(&mut self, netns: u32, own: BTreeSet<IpAddr>, at: BootNanos, out: &mut Vec<Event>) {
+        if self.own.get(&netns) != Some(&own) {
+            let fact = Fact::Addresses { netns, own: own.iter().copied().collect() };
+            out.push(Event { at, fact });
+            self.own.insert(netns, own);
+        }
+    }
+
+    fn push(&mut self, event: SocketEvent, at: BootNanos, out: &mut Vec<Event>) {
+        out.extend(self.facts.drain(..).map(|fact| Event { at, fact }));
+        out.push(Event { at, fact: Fact::Socket(Box::new(event)) });
+    }
+
+    /// What the passing of time brings: flows whose period is over, connects that got nowhere.
+    pub fn tick(&mut self, now: BootNanos, out: &mut Vec<Event>) {
+        for event in self.flows.check(&self.loaded.flows, now) {
+            self.push(event, now, out);
+        }
+        while self.drained && self.attempts.front().is_some_and(|attempt| attempt.at + ATTEMPT <= now) {
+            if let Some(attempt) = self.attempts.pop_front() {
+                self.settle_attempt(attempt, out);
+            }
+        }
+    }
+
+    /// A connect that sent no packet: without a route it has failed, with one it is put off (a fast
+    /// open without data) or failed for a reason that cannot be seen from here.
+    fn settle_attempt(&mut self, attempt: Decoded, out: &mut Vec<Event>) {
+        let Decoded { at, mut event, task, .. } = attempt;
+        self.introduce(&event, task.as_ref(), at, out);
+        if let Some(errno) = self.route_error(&event, task.as_ref()) {
+            event.change = SocketChange::Failed { errno: Some(errno) };
+        }
+        self.push(event, at, out);
+    }
+
+    fn route_error(&mut self, event: &SocketEvent, task: Option<&Task>) -> Option<u32> {
+        let remote = event.remote?;
+        let remote = SocketAddr::new(remote.ip, remote.port);
+        let netns = event.netns?;
+        if !self.namespaces.contains_key(&netns) {
+            self.read_addresses(netns, task);
+        }
+        let path = self.namespaces.get(&netns)?;
+        namespaces::inside(path, || Ok(namespaces::route_error(remote))).ok().flatten()
+    }
+
+    /// When [`Live::tick`] has something to do next.
+    #[must_use]
+    pub fn next_due(&self) -> Option<BootNanos> {
+        let attempt = self.attempts.front().map(|attempt| attempt.at + ATTEMPT);
+        let reread = (self.losses.pending > 0).then_some(self.losses.reread_at + REREAD);
+        [attempt, self.flows.next_due(), reread].into_iter().flatten().min()
+    }
+
+    /// Tells what was lost since the last time; after lost records the sockets are read again.
+    ///
+    /// # Errors
+    /// When the iterators fail.
+    pub fn tell_losses(&mut self, now: BootNanos, last: bool, out: &mut Vec<Event>) -> Result<(), LoadError> {
+        let ring = self.loaded.control.counter(COUNTER_RING_FULL);
+        if ring > self.losses.ring {
+            if self.losses.pending == 0 {
+                self.losses.pending_from = self.losses.since;
+            }
+            self.losses.pending += ring - self.losses.ring;
+            self.losses.ring = ring;
+        }
+        if self.losses.pending > 0 && (last || now >= self.losses.reread_at + REREAD) {
+            self.resync(now, out)?;
+        }
+        let faults = self.loaded.control.counter(COUNTER_FAULTS);
+        let state = self.loaded.control.counter(COUNTER_NO_STATE);
+        let counts = [
+            (LostStage::Field, faults - self.losses.faults),
+            (LostStage::State, state - self.losses.state),
+            (LostStage::Record, self.losses.unknown - self.losses.told_unknown),
+        ];
+        for (stage, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
+            let lost = Lost { stage, count, from: self.losses.since, to: now, resynced: false };
+            out.push(Event { at: now, fact: Fact::Lost(lost) });
+        }
+        (self.losses.faults, self.losses.state, self.losses.told_unknown) =
+            (faults, state, self.losses.unknown);
+        self.losses.since = now;
+        Ok(())
+    }
+
+    fn resync(&mut self, now: BootNanos, out: &mut Vec<Event>) -> Result<(), LoadError> {
+        let from = boot_now();
+        self.baseline(out)?;
+        let to = boot_now();
+        out.push(Event { at: to, fact: Fact::Reread { from } });
+        let lost = Lost {
+            stage: LostStage::Ring,
+            count: std::mem::take(&mut self.losses.pending),
+            from: self.losses.pending_from,
+            to: now,
+            resynced: true,
+        };
+        out.push(Event { at: to, fact: Fact::Lost(lost) });
+        self.losses.reread_at = to;
+        Ok(())
+    }
+}
+
+/// Nanoseconds since boot, suspend included.
+#[must_use]
+pub fn boot_now() -> BootNanos {
+    nanos(ClockId::Boottime)
+}
+
+/// Wall clock minus boot clock, nanoseconds.
+#[must_use]
+pub fn clock_offset() -> i64 {
+    let wall = i64::try_from(nanos(ClockId::Realtime)).unwrap_or(i64::MAX);
+    wall.saturating_sub(i64::try_from(boot_now()).unwrap_or(i64::MAX))
+}
+
+fn nanos(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
+}
+
+/// Release of the running kernel.
+#[must_use]
+pub fn kernel_release() -> String {
+    fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
+}

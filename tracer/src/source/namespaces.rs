@@ -1,0 +1,148 @@
+//! Network namespaces: finding those that can be reached, and doing a thing inside one.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, File},
+    io,
+    net::{IpAddr, SocketAddr},
+    os::{fd::AsFd, unix::fs::MetadataExt},
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    net::{AddressFamily, SocketType},
+    thread::{LinkNameSpaceType, move_into_link_name_space},
+};
+
+use crate::model::address::canonical;
+
+/// Every network namespace that a task is in or that is mounted, by inode number, with a path to it.
+#[must_use]
+pub fn reachable() -> BTreeMap<u32, PathBuf> {
+    let mut found = BTreeMap::new();
+    add(&mut found, PathBuf::from("/proc/self/ns/net"));
+    for process in numbered(Path::new("/proc")) {
+        for task in numbered(&process.join("task")) {
+            add(&mut found, task.join("ns/net"));
+        }
+    }
+    for path in mounted() {
+        add(&mut found, path);
+    }
+    found
+}
+
+/// Inode number of the namespace that a path names.
+///
+/// # Errors
+/// When the path cannot be read, or names something that is not a network namespace.
+pub fn inode(path: &Path) -> io::Result<u32> {
+    let metadata = fs::metadata(path)?;
+    let nsfs = fs::metadata("/proc/self/ns/net")?.dev();
+    let number = u32::try_from(metadata.ino()).ok().filter(|_| metadata.dev() == nsfs);
+    number.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a network namespace"))
+}
+
+/// Does something in a namespace, on a thread of its own, so that the caller stays where it is.
+///
+/// # Errors
+/// When the namespace cannot be entered (needs CAP_SYS_ADMIN), or `job` fails.
+pub fn inside<T: Send>(path: &Path, job: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    let namespace = File::open(path)?;
+    let enter = move || {
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+        job()
+    };
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(enter);
+        thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread in the namespace died")))
+    })
+}
+
+/// The addresses of all interfaces of the calling thread's namespace.
+///
+/// # Errors
+/// What `getifaddrs(3)` says.
+pub fn own_addresses() -> io::Result<BTreeSet<IpAddr>> {
+    let mut list = std::ptr::null_mut();
+    // SAFETY: getifaddrs fills the pointer with a list that freeifaddrs takes back.
+    if unsafe { libc::getifaddrs(&mut list) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let mut addresses = BTreeSet::new();
+    let mut next = list;
+    while !next.is_null() {
+        // SAFETY: a node of the list, alive until freeifaddrs.
+        let node = unsafe { &*next };
+        // SAFETY: null or an address of the family that it names.
+        addresses.extend(unsafe { address(node.ifa_addr) }.map(canonical));
+        next = node.ifa_next;
+    }
+    // SAFETY: the list that getifaddrs gave; no node is used after.
+    unsafe { libc::freeifaddrs(list) };
+    Ok(addresses)
+}
+
+/// # Safety
+/// `address` is null or points to a socket address of the family that it names.
+unsafe fn address(address: *const libc::sockaddr) -> Option<IpAddr> {
+    // SAFETY: the caller vouches for it.
+    match i32::from(unsafe { address.as_ref() }?.sa_family) {
+        libc::AF_INET => {
+            // SAFETY: AF_INET addresses are sockaddr_in.
+            let v4 = unsafe { &*address.cast::<libc::sockaddr_in>() };
+            Some(IpAddr::from(v4.sin_addr.s_addr.to_ne_bytes()))
+        }
+        libc::AF_INET6 => {
+            // SAFETY: AF_INET6 addresses are sockaddr_in6.
+            let v6 = unsafe { &*address.cast::<libc::sockaddr_in6>() };
+            Some(IpAddr::from(v6.sin6_addr.s6_addr))
+        }
+        _ => None,
+    }
+}
+
+/// Asks the calling thread's namespace for a route: connecting a UDP socket sends nothing and fails
+/// as a TCP connect without a route does.
+#[must_use]
+pub fn route_error(remote: SocketAddr) -> Option<u32> {
+    let family = if remote.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = rustix::net::socket(family, SocketType::DGRAM, None).ok()?;
+    let error = rustix::net::connect(&socket, &remote).err()?;
+    u32::try_from(error.raw_os_error()).ok()
+}
+
+fn add(found: &mut BTreeMap<u32, PathBuf>, path: PathBuf) {
+    if let Ok(number) = inode(&path) {
+        found.entry(number).or_insert(path);
+    }
+}
+
+fn numbered(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter(|e| e.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit)).map(|e| e.path())
+}
+
+/// Namespaces that are kept alive by a mount, as `ip netns add` does.
+fn mounted() -> Vec<PathBuf> {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let lines = table.lines().filter(|line| line.contains(" - nsfs "));
+    lines.filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_own_namespace_is_reachable_and_has_loopback() {
+        let own = inode(Path::new("/proc/self/ns/net")).unwrap();
+        assert!(reachable().contains_key(&own));
+        assert!(own_addresses().unwrap().contains(&IpAddr::from([127, 0, 0, 1])));
+    }
+
+    #[test]
+    fn a_file_that_is_no_namespace_is_refused() {
+        assert!(inode(Path::new("/etc/passwd")).is_err());
+    }
+}

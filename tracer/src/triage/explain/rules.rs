@@ -1,0 +1,180 @@
+//! The texts of `tracer explain`, one for each rule.
+
+use super::Explanation;
+
+/// Every rule, in the order in which an investigation meets them.
+pub const RULES: &[Explanation] = &[
+    Explanation {
+        id: "loopback-only",
+        verdict: "ok",
+        speaks_when: "A socket is bound to 127.0.0.0/8 or ::1, or its remote is loopback or another address of this host, v4-mapped forms included.",
+        why: "Such a socket can be reached from this machine only, so it can usually be left aside, and you can spend your time on what others can reach. It is not a proof of innocence: a tunnel ends on loopback as well, and loopback-relay speaks when one is seen.",
+        innocent_causes: &[],
+        check_next: &[
+            "Nothing, as long as no other rule speaks about the same socket or its owner.",
+            "When in doubt, see which other sockets the owner holds: `ss -tunap | grep pid=PID,`",
+            "Remember that every user and every unconfined program on this machine can connect to it: a service without a password is open to them.",
+        ],
+    },
+    Explanation {
+        id: "unexplained-listener",
+        verdict: "research",
+        speaks_when: "A TCP socket is in LISTEN on every interface or on one address that is not loopback, and no policy entry explains it.",
+        why: "Whoever can reach that address can talk to the program behind it. A listener that nobody expects is a forgotten service, a service that was meant for loopback, or a back door waiting for its owner.",
+        innocent_causes: &[
+            "A service that was installed on purpose and is not in the policy yet.",
+            "A development server, a debugger or a notebook that binds to every interface by default.",
+            "A helper that listens for a moment on a port the kernel chose, as for active FTP, RPC or a test.",
+            "A port that a container runtime publishes: its proxy holds the listener on behalf of the container.",
+        ],
+        check_next: &[
+            "Confirm it, in the socket's network namespace: `nsenter -t PID -n ss -tlnp 'sport = :PORT'`",
+            "See which file runs, and whether it was deleted: `ls -l /proc/PID/exe /proc/PID/cwd`",
+            "See how it was started and by whom: `tr '\\0' ' ' < /proc/PID/cmdline; ps -o pid,ppid,user,lstart,args -p PID; cat /proc/PID/cgroup`",
+            "Ask which package owns the file, then whether it is unchanged: `dpkg -S \"$(readlink /proc/PID/exe)\"` and `dpkg --verify PACKAGE`, or `rpm -qf PATH` and `rpm -V PACKAGE`",
+            "Ask which unit started it: `systemctl status PID`",
+            "See who is connected right now: `ss -tnp 'sport = :PORT'`",
+            "If it is wanted, bind it as narrowly as its users allow and give it an `[[expect]]` entry. If not, keep a copy of /proc/PID/exe before you stop it.",
+        ],
+    },
+    Explanation {
+        id: "unexplained-session",
+        verdict: "research",
+        speaks_when: "A TCP session is active, or a UDP flow is connected or repeats, its remote is neither loopback nor this host, and no policy entry explains it. Remotes of the class internet come first.",
+        why: "Malware that does anything useful to its owner talks to someone: it fetches orders, sends data away, or carries an intruder's shell. The direction says who began, the port of the serving end hints at the protocol, and a failed attempt counts as well, since it shows what was tried.",
+        innocent_causes: &[
+            "A browser, a mail program, a package update or a person's own ssh session.",
+            "Time, name resolution, monitoring and backup agents that call out by themselves.",
+            "An inbound session to a service that is expected itself, but whose sessions the policy does not name.",
+            "A content network: the address belongs to a company that you do not know, the service is one that you use.",
+        ],
+        check_next: &[
+            "Confirm the session and its owner: `ss -tunap 'dst REMOTE'`",
+            "See which file runs, how it was started and by what: `ls -l /proc/PID/exe; tr '\\0' ' ' < /proc/PID/cmdline; ps -o pid,ppid,user,lstart,args -p PID`",
+            "Follow the lineage upwards: a shell or an interpreter under a web server is a bad sign.",
+            "Ask who has the address, and which name it had here: `whois REMOTE`, `dig -x REMOTE` and the log of your resolver.",
+            "Ask whether other programs or other machines talk to the same remote, and since when.",
+            "Treat the service name of a port as a hint only: anything can speak over port 443. When you may, look at the traffic: `tcpdump -ni any host REMOTE`",
+            "If it is wanted, give it an `[[expect]]` entry with the executable and the remote, not the remote alone.",
+        ],
+    },
+    Explanation {
+        id: "unexplained-udp",
+        verdict: "research",
+        speaks_when: "A UDP port is bound on purpose on an address that is not loopback, no TCP listener is its twin, and no policy entry explains it.",
+        why: "UDP has no LISTEN state and no handshake, so an open port takes datagrams from anyone, with any source address, and leaves few traces. That suits amplifiers, covert channels and implants that wake on a packet.",
+        innocent_causes: &[
+            "DHCP, NTP, mDNS, SSDP, LLMNR, syslog or SNMP, which have no TCP side.",
+            "A VPN such as WireGuard, IPsec or OpenVPN. WireGuard's port belongs to the kernel: no process holds it.",
+            "QUIC, games, telephony and file sharing, which bind a port and serve many peers.",
+            "A client that binds a port by itself before it sends, as some resolvers do for each question.",
+        ],
+        check_next: &[
+            "Confirm the port and its owner, in the socket's network namespace: `nsenter -t PID -n ss -ulnp 'sport = :PORT'`",
+            "When no process owns it, look for a kernel user such as a tunnel: `ip -d link show; wg show`",
+            "See which file runs and which package owns it: `ls -l /proc/PID/exe; dpkg -S \"$(readlink /proc/PID/exe)\"`",
+            "See whether anything arrives, and from whom: `tcpdump -ni any udp port PORT`",
+            "For mDNS and SSDP ask whether this host should announce itself on this network at all.",
+            "If it is wanted, give it an `[[expect]]` entry with kind, executable and port.",
+        ],
+    },
+    Explanation {
+        id: "udp-twin",
+        verdict: "takes the verdict of its TCP twin",
+        speaks_when: "A UDP server port has a twin: the same port in TCP LISTEN, in the same network namespace, on an overlapping address and with the same owner.",
+        why: "Many programs offer one service over both protocols, as DNS, Kerberos and HTTP/3 servers do. One question answers for both, so the UDP port is not flagged beside its listener. When the listener closes, the UDP port stands alone and is judged by itself.",
+        innocent_causes: &[],
+        check_next: &[
+            "Look at the TCP listener on the same port: what holds for it holds here.",
+            "See both side by side: `ss -tulnp 'sport = :PORT'`",
+        ],
+    },
+    Explanation {
+        id: "twin-other-owner",
+        verdict: "suspicious",
+        speaks_when: "A UDP server port has a TCP listener on the same port and an overlapping address, but another program or another user owns that listener.",
+        why: "Someone who reads a port list takes the pair for one service. A program that puts itself beside a trusted listener hides in its shadow, or waits to catch datagrams that were meant for it.",
+        innocent_causes: &[
+            "One service made of two programs, such as a web server for TCP and a separate one for QUIC.",
+            "One daemon that runs its parts under different users, or that was replaced by an update while an old part still runs.",
+            "Two unrelated services that happen to use one number, for instance a VPN over UDP beside a web server on 443.",
+        ],
+        check_next: &[
+            "Name both owners: `ss -tulnp 'sport = :PORT'`",
+            "Compare files, users and start times: `ls -l /proc/PID/exe; ps -o pid,ppid,user,lstart,args -p PID` for each of the two.",
+            "Ask whether both come from one package or one unit: `dpkg -S PATH` and `systemctl status PID` for each.",
+            "Research the one that came later first, and see who sends to it: `tcpdump -ni any udp port PORT`",
+            "If the pair is wanted, give each side an `[[expect]]` entry of its own.",
+        ],
+    },
+    Explanation {
+        id: "listen-with-remote",
+        verdict: "suspicious",
+        speaks_when: "A TCP socket is in LISTEN and has a remote address.",
+        why: "A listener waits for anyone and has no peer. State and address contradict each other, so one of them is wrong: a kernel structure was tampered with, or the tracer was misled. Neither should be left open.",
+        innocent_causes: &[
+            "A read that fell between two steps of a change of state: then the flag is taken back at once.",
+            "A kernel whose structures differ from what its own type information says.",
+        ],
+        check_next: &[
+            "Compare with the kernel's other accounts: `ss -tlnpe 'sport = :PORT'` and `cat /proc/PID/net/tcp /proc/PID/net/tcp6`",
+            "Look at the picture once more, freshly read: `tracer list`",
+            "Look for a kernel that is not as it was shipped: `cat /proc/sys/kernel/tainted; lsmod; dmesg`",
+            "Look at the owner as at any unexplained program: `ls -l /proc/PID/exe`",
+            "If it stays, do not trust what this machine says about itself: watch its traffic from another one.",
+        ],
+    },
+    Explanation {
+        id: "active-without-remote",
+        verdict: "suspicious",
+        speaks_when: "A TCP socket is in ESTABLISHED or another active state and has no remote address.",
+        why: "An active session has two ends. A session whose other end is blank cannot be judged by address, and that is what someone who hides it would want.",
+        innocent_causes: &[
+            "A read that fell between two steps of a connect or a close: then the flag is taken back at once.",
+            "A kernel whose structures differ from what its own type information says.",
+        ],
+        check_next: &[
+            "Compare with the kernel's other accounts: `ss -tanpe 'sport = :PORT'` and `cat /proc/PID/net/tcp /proc/PID/net/tcp6`",
+            "Look at the picture once more, freshly read: `tracer list`",
+            "Look for a kernel that is not as it was shipped: `cat /proc/sys/kernel/tainted; lsmod; dmesg`",
+            "See on the wire whom it talks to: `tcpdump -ni any tcp port PORT`",
+            "If it stays, do not trust what this machine says about itself: watch its traffic from another one.",
+        ],
+    },
+    Explanation {
+        id: "unknown-service",
+        verdict: "adds evidence",
+        speaks_when: "The port of the serving end is in no service table: neither in /etc/services nor among the built-in names.",
+        why: "A registered port hints at what is spoken there; here even the hint is missing. It decides nothing alone. Beside another rule it makes the question more urgent, because well-known software mostly uses well-known ports, and home-made software and implants mostly do not.",
+        innocent_causes: &[
+            "Software that never registered its port, as WireGuard did not.",
+            "A port chosen at start by the kernel or by a container runtime.",
+            "A service that was moved from its usual port on purpose.",
+        ],
+        check_next: &[
+            "Search for the program's name together with the port: much software documents its ports without registering them.",
+            "Find out what it speaks, from a machine that may ask: `nmap -sV -p PORT HOST`",
+            "When it is your own service, name it in /etc/services: the name then appears with every record.",
+        ],
+    },
+    Explanation {
+        id: "loopback-relay",
+        verdict: "suspicious",
+        speaks_when: "The owner of a loopback listener also holds a session with a remote that is not loopback, and no policy entry explains it.",
+        why: "What listens on loopback and talks to the outside can carry one to the other. That is how a tunnel or a pivot looks: someone far away reaches services that believe only this machine can reach them, or programs here reach out under another's name.",
+        innocent_causes: &[
+            "An ssh client with -L or -D, or a session whose server forwards a port or an X11 display.",
+            "A local proxy, a DNS stub such as systemd-resolved, a database proxy or a service mesh's sidecar.",
+            "A development tool or an editor that serves its own window over loopback and calls its cloud.",
+            "A server with an administration port on loopback beside its public sessions.",
+        ],
+        check_next: &[
+            "See both sides of the owner at once: `ss -tunap | grep pid=PID,`",
+            "Read its command line for forwards, as in ssh -L, -R or -D, chisel, frp or socat: `tr '\\0' ' ' < /proc/PID/cmdline`",
+            "Ask who uses the loopback port, and when: `ss -tnp 'dport = :PORT'`",
+            "Ask who has the remote: `whois REMOTE`, and see whether bytes on one side follow bytes on the other: `ss -tnpi`",
+            "For ssh, see who is logged in and what the server allows: `who; sshd -T | grep -i forward`",
+            "If it is wanted, give it an `[[expect]]` entry with the executable, the user and the remote.",
+        ],
+    },
+];

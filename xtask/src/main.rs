@@ -1,0 +1,150 @@
+//! `cargo xtask`: the one door besides cargo. This file holds the command line only; each command has a file
+//! of its own.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+mod apt_sources;
+mod bench;
+mod build_ebpf;
+mod check;
+mod command;
+mod debian;
+mod ebpf_toolchain;
+mod purity;
+mod run;
+mod rust_text;
+mod rustc_wrapper;
+mod source_hash;
+mod tally;
+mod test;
+mod vm;
+mod workspace;
+
+use workspace::Workspace;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Build, check, test and run the tracer")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build the tracer and run it, as root where its command needs that
+    Run {
+        /// What the tracer is given; nothing means `live`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+        args: Vec<String>,
+    },
+    /// Run every test: unit tests, live tests on this kernel, live tests in the virtual machine
+    Test {
+        /// Only what needs neither root nor a virtual machine
+        #[arg(long)]
+        quick: bool,
+    },
+    /// Build the kernel object that the repository keeps
+    BuildEbpf {
+        /// Build it and compare it with the kept one, byte for byte, changing nothing
+        #[arg(long, conflicts_with = "log")]
+        check: bool,
+        /// Build an object that logs, for development, beside the kept one
+        #[arg(long)]
+        log: bool,
+    },
+    /// Boot a kernel in QEMU and run the live tests in it
+    Vm(VmArgs),
+    /// Formatting, lints, dependencies, the kernel object's source hash, purity of model and triage
+    Check,
+    /// Measure how long an event takes to reach stdout
+    Bench {
+        /// What the benchmark is given
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+        args: Vec<String>,
+    },
+}
+
+#[derive(Args)]
+struct VmArgs {
+    /// A kernel image, or a Debian kernel package; the default is Debian's 6.12
+    #[arg(long, value_name = "PATH")]
+    kernel: Option<PathBuf>,
+    /// A hook plan to test, more than once if wanted [default: fentry, tracepoint and their parity]
+    #[arg(long = "plan", value_name = "PLAN")]
+    plans: Vec<String>,
+    /// Run this command in the guest instead of the tests (words separated by blanks; /bin/tracer is there)
+    #[arg(long = "run", value_name = "COMMAND", conflicts_with_all = ["plans", "live_args"])]
+    commands: Vec<String>,
+    /// Seconds for each command in the guest; when those of all are up, it is ended
+    #[arg(long, value_name = "SECONDS", default_value_t = vm::DEFAULT_LIMIT.as_secs())]
+    limit: u64,
+    /// What the live tests are given
+    #[arg(last = true, value_name = "LIVE ARGS")]
+    live_args: Vec<String>,
+}
+
+impl From<VmArgs> for vm::Request {
+    fn from(args: VmArgs) -> Self {
+        Self {
+            kernel: args.kernel,
+            plans: args.plans,
+            commands: args.commands,
+            limit: std::time::Duration::from_secs(args.limit),
+            live_args: args.live_args,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let done = match std::env::var_os(rustc_wrapper::MARK) {
+        Some(_) => rustc_wrapper::exec(std::env::args_os().skip(1)),
+        None => perform(Cli::parse().task),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(task: Task) -> Result<()> {
+    let workspace = Workspace::find()?;
+    match task {
+        Task::Run { args } => run::run(&workspace, &args),
+        Task::Test { quick: true } => test::quick(&workspace),
+        Task::Test { quick: false } => test::all(&workspace),
+        Task::BuildEbpf { check: true, .. } => build_ebpf::compare(&workspace),
+        Task::BuildEbpf { log: true, .. } => build_ebpf::with_log(&workspace),
+        Task::BuildEbpf { .. } => build_ebpf::store(&workspace),
+        Task::Vm(args) => vm::test(&workspace, &args.into()),
+        Task::Check => check::check(&workspace),
+        Task::Bench { args } => bench::bench(&workspace, &args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn run_passes_everything_on_with_and_without_the_dashes() {
+        for line in
+            [&["xtask", "run", "--", "--duration", "10"][..], &["xtask", "run", "--duration", "10"][..]]
+        {
+            let Task::Run { args } = Cli::parse_from(line).task else { panic!("not run") };
+            assert_eq!(args, ["--duration", "10"]);
+        }
+    }
+}
