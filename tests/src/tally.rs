@@ -13,6 +13,7 @@ struct Line {
     record: String,
     event: Option<String>,
     lost: Option<u64>,
+    stage: Option<String>,
     socket: Option<Socket>,
 }
 
@@ -29,6 +30,8 @@ pub struct Tally {
     pub lost: u64,
     /// The number of `gap` records.
     pub gaps: u64,
+    /// The same sum for each `gap.stage`.
+    pub lost_at: BTreeMap<String, u64>,
     /// The `end` record.
     pub end: Option<Value>,
 }
@@ -52,14 +55,13 @@ impl Tally {
         self.events.get(event).copied().unwrap_or_default()
     }
 
-    /// The number `name` of the `end` record's totals.
+    /// The total `name` of the `end` record.
     ///
     /// # Errors
     /// When the stream had no end record, or it lacks that number.
     pub fn total(&self, name: &str) -> Result<u64> {
         let end = self.end.as_ref().context("no end record")?;
-        let totals = end.get("totals").unwrap_or(end);
-        totals[name].as_u64().with_context(|| format!("no {name} in {end}"))
+        end[name].as_u64().with_context(|| format!("no {name} in {end}"))
     }
 
     fn count(&mut self, text: &str, netns: u32) -> Result<()> {
@@ -68,8 +70,11 @@ impl Tally {
         match line.record.as_str() {
             "flag" | "event" => self.count_event(line, netns),
             "gap" => {
+                let lost = line.lost.with_context(|| format!("a gap without lost: {text}"))?;
+                let stage = line.stage.with_context(|| format!("a gap without stage: {text}"))?;
                 self.gaps += 1;
-                self.lost += line.lost.with_context(|| format!("a gap without lost: {text}"))?;
+                self.lost += lost;
+                *self.lost_at.entry(stage).or_default() += lost;
             }
             "end" => self.end = Some(serde_json::from_str(text)?),
             "start" | "clear" | "degraded" => {}
@@ -94,16 +99,17 @@ mod tests {
 {"record":"flag","event":"connect","socket":{"netns":5}}
 {"record":"event","event":"connect","socket":{"netns":5}}
 {"record":"event","event":"connect","socket":{"netns":6}}
-{"record":"gap","lost":3}
-{"record":"gap","lost":4}
+{"record":"gap","stage":"ring","lost":3}
+{"record":"gap","stage":"stdout","lost":4}
 {"record":"clear","event":"connect","socket":{"netns":5}}
-{"record":"end","totals":{"lost":7}}"#;
+{"record":"end","lost":7}"#;
 
     #[test]
     fn one_namespace_and_all_losses_are_counted() {
         let tally = Tally::read(STREAM.as_bytes(), 5).unwrap();
         assert_eq!((tally.of("connect"), tally.of("close")), (2, 0));
         assert_eq!((tally.lost, tally.gaps), (7, 2));
+        assert_eq!(tally.lost_at, [("ring".to_owned(), 3), ("stdout".to_owned(), 4)].into());
         assert_eq!(tally.total("lost").unwrap(), 7);
         assert!(tally.total("events").is_err());
     }

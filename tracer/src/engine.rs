@@ -12,6 +12,7 @@ use crate::{
         socket::Socket,
     },
     output::{Body, EventKind, FlagId, Output, RemoteView, Report, Role, SocketView, Totals, Verdict},
+    sink::escape::escape,
     triage::{
         facts::{Facts, service_protocol, serving_port},
         judge::{Judgement, judge},
@@ -228,7 +229,7 @@ impl Engine {
             event,
             verdict: judgement.verdict,
             rules: judgement.rules,
-            explained_by: judgement.explained_by,
+            explained_by: judgement.explained_by.map(|name| escape(name.as_bytes())),
             socket: self.view(socket, peer.or(socket.remote)),
             process: socket.owner.clone(),
             process_unknown: unknown(socket),

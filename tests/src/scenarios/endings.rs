@@ -30,9 +30,7 @@ fn signals(bench: &Bench) -> Result<()> {
         tracer.wait("the listener", |r| r.tells("listen") && r.is_at("tcp", at(A4, 4444)))?;
         let run = tracer.finish_with(signal)?;
         ensure!(run.status.code() == Some(0), "{signal:?} ended it with {}", run.status);
-        let totals = |name: &str| {
-            run.end().map(|end| end.number(&format!("/totals/{name}")).or(end.number(&format!("/{name}"))))
-        };
+        let totals = |name: &str| run.end().map(|end| end.number(&format!("/{name}")));
         ensure!(totals("events")?.is_some_and(|events| events > 0), "no count of events at the end");
         ensure!(totals("flags")?.is_some_and(|flags| flags > 0), "no count of flags at the end");
         ensure!(totals("lost")? == Some(0), "no count of losses at the end, or losses");

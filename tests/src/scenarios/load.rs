@@ -110,7 +110,11 @@ fn blocked(bench: &Bench) -> Result<()> {
     let received: u64 = PER_CONNECTION.iter().map(|(event, _)| tally.of(event)).sum();
     let generated: u64 = PER_CONNECTION.iter().map(|(_, times)| times * traffic.load.total()).sum();
     println!("{generated} events generated, {received} received, {} told as lost", tally.lost);
-    ensure!(generated == received + tally.lost, "{received} received and {} lost of {generated}", tally.lost);
+    ensure!(
+        generated == received + tally.lost,
+        "{received} received and {} lost of {generated}: {tally:?}",
+        tally.lost
+    );
     ensure!(tally.total("lost")? == tally.lost, "the end tells of other losses than the gaps: {tally:?}");
     let sockets = agrees(&bench.subject, &traffic.network.a)?;
     println!("list agrees on {sockets} sockets");

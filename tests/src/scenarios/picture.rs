@@ -1,6 +1,7 @@
 //! `list`: one picture of every socket, which must be the kernel's own.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
@@ -32,9 +33,20 @@ fn list(bench: &Bench) -> Result<()> {
     client.attempt(&Order::Connect { fd: pending, to: at(SILENT4, 4005) })?.err();
     agrees(&bench.subject, &network.b)?;
     client.close(session)?;
+    wait_for_state(&network.a, "FIN_WAIT2")?;
     for netns in [&network.a, &network.b] {
         let count = agrees(&bench.subject, netns)?;
         ensure!(count > 0, "the kernel shows no socket in the namespace");
+    }
+    Ok(())
+}
+
+/// Waits until the kernel shows a socket in this state, on its way to which it was.
+fn wait_for_state(netns: &Netns, state: &str) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !of_kernel(netns)?.iter().any(|row| row.state == state) {
+        ensure!(Instant::now() < deadline, "the kernel shows no socket in {state}");
+        std::thread::yield_now();
     }
     Ok(())
 }

@@ -101,7 +101,12 @@ fn refused(bench: &Bench, file: &Path, what: &str, bytes: &[u8], line: usize) ->
     ensure!(output.status.code() == Some(2), "{what}: ended with {}: {stderr}", output.status);
     ensure!(!stderr.contains("panicked"), "{what}: {stderr}");
     let name = file.to_string_lossy();
-    let named = stderr.contains(&format!("{name}:{line}")) || stderr.contains(&format!("line {line}"));
+    // Of a torn line either itself or the last whole one before it may be named.
+    let named = [line, line.saturating_sub(1)].iter().any(|line| {
+        stderr.contains(&format!("{name}:{line}:"))
+            || stderr.contains(&format!("line {line} "))
+            || stderr.contains(&format!("line {line}:"))
+    });
     ensure!(named && stderr.contains(&*name), "{what}: line {line} of {name} is not named: {stderr}");
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use tracer_common::Settings;
 
-use super::{Failure, complain, ended, format, only_netns, pipeline::Pipeline, read_policies};
+use super::{Failure, complain, ended, format, only_netns, own_netns, pipeline::Pipeline, read_policies};
 use crate::{
     bpf::loader::{self, Kernel},
     cli::{HooksArg, ListArgs},
@@ -37,6 +37,7 @@ pub(super) fn run(args: &ListArgs) -> Result<u8, Failure> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         kernel: kernel_release(),
         hooks: picture.by.to_owned(),
+        netns: own_netns(),
         coverage: picture.coverage,
     };
     pipeline.begin(start, policies)?;

@@ -13,7 +13,7 @@ use tokio::{
 };
 use tracer_common::Settings;
 
-use super::{Failure, complain, ended, format, only_netns, pipeline::Pipeline, read_policies};
+use super::{Failure, complain, ended, format, only_netns, own_netns, pipeline::Pipeline, read_policies};
 use crate::{
     bpf::{
         loader::{self, Kernel, Loaded},
@@ -115,6 +115,7 @@ async fn stream(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         kernel: kernel_release(),
         hooks: loaded.plan.to_owned(),
+        netns: own_netns(),
         coverage: loaded.coverage.clone(),
     };
     let stream = Stream::new(writer, format(args.print), args.all);

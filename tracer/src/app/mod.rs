@@ -133,7 +133,7 @@ fn format(print: PrintArgs) -> Format {
     }
     let no_color = std::env::var_os("NO_COLOR");
     let colour = print.color.wanted(io::stdout().is_terminal(), no_color.as_deref());
-    Format::Text(View { colour, home: namespaces::inode(Path::new("/proc/self/ns/net")).ok() })
+    Format::Text(View { colour, home: None })
 }
 
 /// Reads and checks all policies before anything else happens.
@@ -170,6 +170,11 @@ fn only_netns(arg: Option<&NetnsArg>) -> Result<Option<u32>, Failure> {
     };
     let number = namespaces::inode(&path);
     number.map(Some).map_err(|e| Failure::Input(format!("--netns {}: {e}", shown(&path))))
+}
+
+/// Inode number of the namespace that the tracer itself is in.
+fn own_netns() -> Option<u32> {
+    namespaces::inode(Path::new("/proc/self/ns/net")).ok()
 }
 
 /// A path as it may be shown: escaped.

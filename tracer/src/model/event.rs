@@ -66,6 +66,8 @@ pub struct Start {
     pub kernel: String,
     /// The hook plan in use.
     pub hooks: String,
+    /// Inode number of the network namespace that the tracer itself is in.
+    pub netns: Option<u32>,
     /// What the plan sees and what it does not.
     pub coverage: Vec<Coverage>,
 }

@@ -42,6 +42,7 @@ pub(super) fn start() -> Output {
         version: "0.1.0".into(),
         kernel: "6.18.0".into(),
         hooks: "tracepoint".into(),
+        netns: None,
         coverage: vec![
             part("listen", Some("state_change"), None),
             part("bind", None, Some("no hook sees it")),

@@ -65,7 +65,12 @@ impl<O: Out> Stream<O> {
     pub fn push(&mut self, output: &Output, clock_offset: i64) {
         self.settle();
         match &output.body {
-            Body::Start { .. } => self.deliver_surely(output, clock_offset),
+            Body::Start { start, .. } => {
+                if let Format::Text(view) = &mut self.format {
+                    view.home = view.home.or(start.netns);
+                }
+                self.deliver_surely(output, clock_offset);
+            }
             Body::Event(_) if !self.all => {}
             Body::Event(_) | Body::Flag(..) | Body::Clear(..) => self.offer(output, clock_offset),
             Body::Gap(lost) => self.tell_lost(output.time, lost, clock_offset),

@@ -24,8 +24,8 @@ mod tests;
 pub struct View {
     /// With colours, for a terminal.
     pub colour: bool,
-    /// Inode number of the network namespace that need not be named, because it is the reader's own;
-    /// without one, all are.
+    /// Inode number of the network namespace that need not be named, because it is the tracer's own;
+    /// the stream takes it from the start record.
     pub home: Option<u32>,
 }
 
@@ -88,7 +88,7 @@ fn head(
     view: View,
     out: &mut impl io::Write,
 ) -> io::Result<()> {
-    let Start { version, kernel, hooks, coverage } = start;
+    let Start { version, kernel, hooks, coverage, netns: _ } = start;
     let (date, time) = (moment.date(), moment.seconds());
     let mut text = format!("tracer {version} on Linux {kernel}, hooks {hooks}, {date} {time} UTC");
     if !policy.is_empty() {

@@ -58,7 +58,9 @@ fn tables(only: Option<u32>, unread: &mut Vec<String>) -> Vec<(u32, Tables)> {
     reachable.retain(|number, _| only.is_none_or(|only| only == *number));
     if reachable.is_empty() {
         unread.push(match only {
-            Some(only) => format!("network namespace {only}, which cannot be reached: no socket of it is known"),
+            Some(only) => {
+                format!("network namespace {only}, which cannot be reached: no socket of it is known")
+            }
             None => "every network namespace, as none can be reached: no socket is known".to_owned(),
         });
     }
