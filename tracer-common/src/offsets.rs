@@ -46,6 +46,8 @@ pub struct Offsets {
     pub userlocks_shift: u32,
     /// `inet_sock.inet_sport` (network order)
     pub inet_sport: u32,
+    /// `inet_timewait_sock.tw_substate`
+    pub tw_substate: u32,
     /// `tcp_sock.bytes_sent`
     pub bytes_sent: u32,
     /// `tcp_sock.bytes_retrans`

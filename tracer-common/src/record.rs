@@ -125,6 +125,8 @@ pub const FLAG_CONNECTED: u8 = 4;
 pub const FLAG_NO_PEER: u8 = 8;
 /// The hook may not read addresses and ports: they are those that are known of the socket already.
 pub const FLAG_NO_ENDS: u8 = 16;
+/// Not a full socket: a connection request, or what is left of a connection (time-wait).
+pub const FLAG_REMNANT: u8 = 64;
 /// The byte counts are not whole: the socket is older than the hooks.
 pub const FLAG_NO_BYTES: u8 = 32;
 

@@ -42,8 +42,8 @@ pub(crate) use tracer_common::{Flow, FlowKey};
 pub(crate) struct SocketState {
     /// 1 while an inbound connection has not yet been seen in a process's hands.
     pub(crate) awaits_accept: u32,
-    /// Keeps the layout free of implicit padding.
-    pub(crate) reserved: u32,
+    /// 1 when the program named the port in `bind()`, where only the call itself tells.
+    pub(crate) port_chosen: u32,
     /// Payload bytes that a UDP socket sent.
     pub(crate) sent: u64,
     /// Payload bytes that a UDP socket received.

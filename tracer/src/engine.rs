@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use crate::{
     errno,
     model::{
-        address::RemoteClass,
+        address::{Direction, RemoteClass},
         event::{Endpoint, Event, Fact, Lost, SocketId, Start},
         host::{Happened, Host, SocketRef, What},
         socket::Socket,
@@ -144,6 +144,7 @@ impl Engine {
             }
         };
         if ended {
+            let report = over(report);
             bodies.push(Body::Event(Box::new(report.clone())));
             self.clear(report, bodies);
         } else {
@@ -268,16 +269,14 @@ impl Engine {
             state: socket.state,
             local: socket.local,
             scope: socket.scope(),
+            direction: socket.direction.or(remote.and_then(|end| flow_direction(socket, end))),
             remote: remote.map(|end| self.remote(socket, end)),
-            direction: socket.direction,
             role,
         }
     }
 
     fn remote(&self, socket: &Socket, end: Endpoint) -> RemoteView {
-        let inbound_flow = socket.datagrams.peers.get(&end).is_some_and(|exchange| exchange.inbound);
-        let direction =
-            if inbound_flow { Some(crate::model::address::Direction::Inbound) } else { socket.direction };
+        let direction = flow_direction(socket, end).or(socket.direction);
         let port = serving_port(direction, socket.local.port, end.port);
         let protocol = service_protocol(socket.protocol);
         let service = match &self.services {
@@ -286,6 +285,21 @@ impl Engine {
         };
         let class: RemoteClass = self.host.class(socket.netns, end.ip);
         RemoteView { end, class, service }
+    }
+}
+
+/// Who began to exchange datagrams with this peer.
+fn flow_direction(socket: &Socket, peer: Endpoint) -> Option<Direction> {
+    let exchange = socket.datagrams.peers.get(&peer)?;
+    Some(if exchange.inbound { Direction::Inbound } else { Direction::Outbound })
+}
+
+/// What ended is nothing to look at any more; what was left aside stays named.
+fn over(report: Report) -> Report {
+    if report.verdict.is_flagged() {
+        Report { verdict: Verdict::Ok, rules: Vec::new(), ..report }
+    } else {
+        report
     }
 }
 

@@ -1,7 +1,9 @@
 //! What the iterators find: every socket of a namespace, and every descriptor of every task.
 
-use aya_ebpf::helpers::generated::{bpf_seq_write, bpf_skc_to_tcp_sock, bpf_sock_from_file};
-use tracer_common::{HOW_HELD, KIND_HELD, KIND_SEEN, Record};
+use aya_ebpf::helpers::generated::{
+    bpf_seq_write, bpf_skc_to_tcp_sock, bpf_skc_to_tcp_timewait_sock, bpf_sock_from_file,
+};
+use tracer_common::{FLAG_REMNANT, HOW_HELD, KIND_HELD, KIND_SEEN, Record};
 
 use super::make_state_of;
 use crate::{
@@ -17,12 +19,21 @@ pub(crate) fn tcp(seq: *const u8, sk: Sock) {
     if sk.0.is_null() || !sk.is_inet() {
         return;
     }
+    // SAFETY: the verifier checks that the pointer is a socket; null for request and time-wait ones.
+    let full = Sock(unsafe { bpf_skc_to_tcp_sock(sk.0 as *mut _) } as *const u8);
+    // SAFETY: as above; null for all but time-wait ones.
+    let remnant = unsafe { bpf_skc_to_tcp_timewait_sock(sk.0 as *mut _) } as *const u8;
     write(seq, KIND_SEEN, |record| {
         sk.fill_common(record, sk.cookie());
         record.protocol = TCP;
+        if full.0.is_null() {
+            record.flags |= FLAG_REMNANT;
+        }
+        if !remnant.is_null() {
+            // The state of the connection; the structure's own is always time-wait.
+            record.state = load(remnant, offset!(tw_substate));
+        }
     });
-    // SAFETY: the verifier checks that the pointer is a socket; null for request and time-wait ones.
-    let full = Sock(unsafe { bpf_skc_to_tcp_sock(sk.0 as *mut _) } as *const u8);
     if !full.0.is_null() && full.state() == ESTABLISHED && full.is_unowned() {
         await_accept(full);
     }

@@ -17,6 +17,9 @@ use crate::{
 /// `bind()` has given the socket its port.
 #[inline(always)]
 pub(crate) fn bind(sk: Sock) {
+    if sk.is_udp() {
+        let _ = make_state_of(sk.0); // its byte counts begin here
+    }
     in_context(sk, KIND_BIND);
 }
 
@@ -73,6 +76,20 @@ pub(crate) fn add_bytes(sk: *const u8, direction: u8, bytes: u64) {
             state.received += bytes;
         }
     }
+}
+
+/// Remembers at the call of `bind()` whether the program named a port.
+#[inline(always)]
+pub(crate) fn binds(sk: *const u8, port: u16) {
+    if let Some(state) = make_state_of(sk) {
+        state.port_chosen = (port != 0).into();
+    }
+}
+
+/// What [`binds`] remembered.
+#[inline(always)]
+pub(crate) fn has_chosen_port(sk: *const u8) -> bool {
+    state_of(sk).is_some_and(|state| state.port_chosen == 1)
 }
 
 /// The other end of a datagram.

@@ -11,8 +11,8 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, SockAddrContext, SockContext, SockOpsContext},
 };
 use tracer_common::{
-    DIRECTION_RECEIVED, DIRECTION_SENT, FLAG_NO_ENDS, HOW_CALL, HOW_FIRST_USE, KIND_ACCEPT, KIND_ATTEMPT,
-    KIND_BIND, KIND_CLOSE, KIND_CONNECT, KIND_UDP, Record,
+    DIRECTION_RECEIVED, DIRECTION_SENT, FLAG_NO_ENDS, FLAG_PORT_BOUND, HOW_CALL, HOW_FIRST_USE, KIND_ACCEPT,
+    KIND_ATTEMPT, KIND_BIND, KIND_CLOSE, KIND_CONNECT, KIND_UDP, Record,
 };
 
 use crate::{
@@ -152,6 +152,9 @@ fn datagram(ctx: &SockAddrContext, peer: Peer, direction: u8) {
     let Some(totals) = udp::count(cookie, &peer, direction, 0) else { return };
     emit(KIND_UDP, |record| {
         fill(ctx, &place, record);
+        if udp::has_chosen_port(socket_of(ctx).cast()) {
+            record.flags |= FLAG_PORT_BOUND;
+        }
         udp::fill_flow(record, &peer, true, direction, totals);
     });
 }
@@ -182,6 +185,28 @@ fn named(ctx: &SockAddrContext, peer: Peer) {
         record.remote = peer.address;
         record.remote_port = peer.port;
     });
+}
+
+/// `bind()` of an IPv4 socket: only here the program's own choice of the port can be seen.
+#[cgroup_sock_addr(bind4)]
+pub(crate) fn bind4(ctx: SockAddrContext) -> i32 {
+    binds(&ctx);
+    ALLOW
+}
+
+/// As [`bind4`].
+#[cgroup_sock_addr(bind6)]
+pub(crate) fn bind6(ctx: SockAddrContext) -> i32 {
+    binds(&ctx);
+    ALLOW
+}
+
+#[inline(always)]
+fn binds(ctx: &SockAddrContext) {
+    let address = address_of(ctx);
+    if matches!(address.protocol as u16, UDP | UDPLITE) {
+        udp::binds(socket_of(ctx).cast(), u16::from_be(address.user_port as u16));
+    }
 }
 
 /// `bind()` has given an IPv4 socket its port.
@@ -218,6 +243,9 @@ fn bound(ctx: &SockContext, fill_local: impl FnOnce(&mut Record)) {
         // SAFETY: the verifier checks the context.
         record.local_port = unsafe { (&raw const (*ctx.sock).src_port).read_volatile() } as u16;
         record.state = CLOSE;
+        if udp::has_chosen_port(ctx.sock.cast_const().cast()) {
+            record.flags |= FLAG_PORT_BOUND;
+        }
         fill_local(record);
     });
 }

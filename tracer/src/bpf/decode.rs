@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv6Addr};
 use thiserror::Error;
 use tracer_common::{
     DIRECTION_SENT, FAULT_BYTES, FAULT_PEER, FLAG_NO_BYTES, FLAG_NO_ENDS, FLAG_NO_PEER, FLAG_PORT_BOUND,
-    FLAG_V6ONLY, FlowKey, HOW_CALL, HOW_FIRST_USE, HOW_HELD, HOW_NONE, KIND_ACCEPT, KIND_ATTEMPT, KIND_BIND,
-    KIND_CLOSE, KIND_CONNECT, KIND_ESTABLISHED, KIND_FAILED, KIND_HELD, KIND_INCOMING, KIND_LISTEN,
-    KIND_SEEN, KIND_UDP, Record,
+    FLAG_REMNANT, FLAG_V6ONLY, FlowKey, HOW_CALL, HOW_FIRST_USE, HOW_HELD, HOW_NONE, KIND_ACCEPT,
+    KIND_ATTEMPT, KIND_BIND, KIND_CLOSE, KIND_CONNECT, KIND_ESTABLISHED, KIND_FAILED, KIND_HELD,
+    KIND_INCOMING, KIND_LISTEN, KIND_SEEN, KIND_UDP, Record,
 };
 use zerocopy::FromBytes;
 
@@ -45,6 +45,9 @@ pub struct Decoded {
     pub meaning: Meaning,
     /// The acting task, as the kernel showed it.
     pub task: Option<Task>,
+    /// Not a full socket: a connection request, or what is left of a connection. No hook will tell of
+    /// it again.
+    pub remnant: bool,
 }
 
 /// Kinds of records that are not yet an event by themselves.
@@ -106,7 +109,8 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
         port_bound: record.flags & FLAG_PORT_BOUND != 0,
         process: task.map(|task| (task.id, attribution)),
     };
-    Ok(Decoded { at: record.time, event, meaning, task })
+    let remnant = record.flags & FLAG_REMNANT != 0;
+    Ok(Decoded { at: record.time, event, meaning, task, remnant })
 }
 
 fn change(record: &Record) -> Result<(SocketChange, Meaning), DecodeError> {

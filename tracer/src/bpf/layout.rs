@@ -35,6 +35,7 @@ pub fn offsets(types: &KernelTypes<'_>) -> (Offsets, Vec<Missing>) {
         userlocks: locks.0,
         userlocks_shift: locks.1,
         inet_sport: find.bytes("inet_sock", "inet_sport", 2, "inet_sock.inet_sport"),
+        tw_substate: find.bytes("inet_timewait_sock", "tw_substate", 1, "inet_timewait_sock.tw_substate"),
         bytes_sent: find.bytes("tcp_sock", "bytes_sent", 8, "tcp_sock.bytes_sent"),
         bytes_retrans: find.bytes("tcp_sock", "bytes_retrans", 8, "tcp_sock.bytes_retrans"),
         bytes_received: find.bytes("tcp_sock", "bytes_received", 8, "tcp_sock.bytes_received"),

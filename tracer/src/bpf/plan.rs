@@ -182,6 +182,8 @@ pub const TRACEPOINT: Plan = Plan {
             &["connect (udp)", "failed"],
             "connect of IPv6 UDP sockets; IPv6 connects that fail before a packet is sent",
         ),
+        optional("bind4", Attach::SockAddr, &["bind"], "whether an IPv4 program chose its UDP port itself"),
+        optional("bind6", Attach::SockAddr, &["bind"], "whether an IPv6 program chose its UDP port itself"),
         hook("post_bind4", Attach::CgroupSock, &["bind"]),
         optional("post_bind6", Attach::CgroupSock, &["bind"], "bind of IPv6 UDP sockets"),
         hook("sendmsg4", Attach::SockAddr, &["udp"]),

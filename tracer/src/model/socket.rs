@@ -85,7 +85,7 @@ pub enum PortOrigin {
     /// The kernel gave it at the first send or connect.
     #[default]
     Autobind,
-    /// `bind()` left the choice to the kernel, or it is not known who chose.
+    /// `bind()` left the choice to the kernel.
     Bind,
     /// The program named it in `bind()`.
     Chosen,

@@ -185,9 +185,12 @@ fn why(report: &Report, verdict: Option<String>) -> String {
 }
 
 fn taken_back(report: &Report) -> String {
+    // The event may be another socket's, whose end took the ground from this flag.
+    let itself = report.duration_ms.is_some() || report.bytes_sent.is_some();
     match report.event {
-        EventKind::Close => "flag over, the socket is closed".to_owned(),
-        EventKind::Seen
+        EventKind::Close if itself => "flag over, the socket is closed".to_owned(),
+        EventKind::Close
+        | EventKind::Seen
         | EventKind::Bind
         | EventKind::Listen
         | EventKind::Connect

@@ -17,7 +17,7 @@ use crate::{
         decode::{Decoded, Meaning, Task, decode},
         loader::{LoadError, Loaded},
     },
-    model::event::{BootNanos, Event, Fact, Lost, LostStage, SocketChange, SocketEvent, State},
+    model::event::{BootNanos, Event, Fact, Lost, LostStage, SocketChange, SocketEvent},
 };
 
 /// A connect that sent no packet after this time did not get that far: nanoseconds.
@@ -103,9 +103,8 @@ impl Live {
             self.tell_addresses(netns, namespace.own, at, out);
         }
         for (mut decoded, tasks) in found.sockets {
-            // Nothing will be told of these again, and nothing was: they are only of the picture.
-            if matches!(decoded.event.state, State::TimeWait | State::NewSynRecv) {
-                continue;
+            if decoded.remnant {
+                continue; // nothing will be told of these again: they are only of the picture
             }
             decoded.task = None;
             self.emit_seen(decoded, &tasks, out);
@@ -141,11 +140,11 @@ impl Live {
     }
 
     fn take(&mut self, decoded: Decoded, out: &mut Vec<Event>) {
-        let Decoded { at, event, meaning, task } = decoded;
-        if let Meaning::Attempt = meaning {
-            self.attempts.push_back(Decoded { at, event, meaning, task });
+        if let Meaning::Attempt = decoded.meaning {
+            self.attempts.push_back(decoded);
             return;
         }
+        let Decoded { at, event, meaning, task, remnant: _ } = decoded;
         if !self.attempts.is_empty() && !event.protocol.is_datagram() {
             self.attempts.retain(|attempt| attempt.event.id != event.id);
         }

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     bpf::decode::{Decoded, Meaning, Task},
-    model::event::{Attribution, BootNanos, Family, Protocol, SocketChange, SocketEvent, SocketId},
+    model::event::{Attribution, BootNanos, Family, Protocol, SocketChange, SocketEvent, SocketId, State},
 };
 
 /// Reads everything once; `only` restricts it to one namespace. Beside it stands in sentences what
@@ -178,5 +178,6 @@ fn decoded(
         port_bound: protocol.is_datagram() && entry.remote.is_none() && outside,
         process: None,
     };
-    Decoded { at, event, meaning: Meaning::Seen, task: None }
+    let remnant = matches!(event.state, State::TimeWait | State::NewSynRecv);
+    Decoded { at, event, meaning: Meaning::Seen, task: None, remnant }
 }

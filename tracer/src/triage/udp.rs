@@ -18,7 +18,7 @@ pub(super) fn unexplained_udp(facts: &Facts<'_>) -> Option<Evidence> {
     let service = facts.local_service.map(|name| format!(" ({name})")).unwrap_or_default();
     let role = match facts.socket.datagrams.port {
         PortOrigin::Chosen => "the program chose the port",
-        PortOrigin::Bind => "bound without a port of its own and not connected",
+        PortOrigin::Bind => "the program bound it and left the port to the kernel",
         PortOrigin::Autobind => "it receives from peers that it did not call",
     };
     let why = format!(
