@@ -134,7 +134,7 @@ pub(crate) fn count(socket: u64, peer: &Peer, direction: u8, bytes: u64) -> Opti
         reserved: 0,
     };
     let now = now();
-    if let Some(flow) = FLOWS.get_ptr_mut(&key) {
+    if let Some(flow) = FLOWS.get_ptr_mut(key) {
         // SAFETY: a live entry; a count lost to a race with another CPU is made up by none, so the
         // counts are lower bounds under concurrent use of one socket.
         unsafe {
@@ -147,7 +147,7 @@ pub(crate) fn count(socket: u64, peer: &Peer, direction: u8, bytes: u64) -> Opti
             return Some(((*flow).count, (*flow).bytes));
         }
     }
-    let _ = FLOWS.insert(&key, &Flow { count: 1, bytes, reported: now }, 0);
+    let _ = FLOWS.insert(key, Flow { count: 1, bytes, reported: now }, 0);
     Some((1, bytes))
 }
 

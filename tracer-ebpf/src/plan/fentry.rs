@@ -124,26 +124,29 @@ fn bound(socket: *const u8, result: i32) {
     }
 }
 
-/// `int __ip4_datagram_connect(struct sock *sk, struct sockaddr *uaddr, int addr_len)`
+/// `int __ip4_datagram_connect(struct sock *sk, struct sockaddr *uaddr, int addr_len)`; for an IPv6
+/// socket it is a step on the way, and the peer is not set yet.
 #[fexit(function = "__ip4_datagram_connect")]
 pub(crate) fn udp_connect(ctx: FExitContext) -> i32 {
-    let result: i32 = ctx.arg(3);
-    if result == 0 {
-        udp::connect(Sock(ctx.arg(0)));
+    let sk = Sock(ctx.arg(0));
+    if sk.family() == INET {
+        peer_set(sk, ctx.arg(3));
     }
     0
 }
 
-/// `int __ip6_datagram_connect(struct sock *sk, struct sockaddr *uaddr, int addr_len)`; a v4-mapped
-/// peer went through `__ip4_datagram_connect`.
+/// `int __ip6_datagram_connect(struct sock *sk, struct sockaddr *uaddr, int addr_len)`
 #[fexit(function = "__ip6_datagram_connect")]
 pub(crate) fn udp6_connect(ctx: FExitContext) -> i32 {
-    let sk = Sock(ctx.arg(0));
-    let result: i32 = ctx.arg(3);
-    if result == 0 && !is_v4_mapped(&Peer::connected(sk)) {
+    peer_set(Sock(ctx.arg(0)), ctx.arg(3));
+    0
+}
+
+#[inline(always)]
+fn peer_set(sk: Sock, result: i32) {
+    if result == 0 {
         udp::connect(sk);
     }
-    0
 }
 
 /// `int udp_sendmsg(struct sock *sk, struct msghdr *msg, size_t len)`

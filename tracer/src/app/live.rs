@@ -173,17 +173,14 @@ impl Run {
     }
 
     async fn watch(&mut self) -> Result<(), Failure> {
+        let mut quiet = 0_u32;
         loop {
-            let mut taken = self.turn()?;
-            if taken == 0 {
-                self.live.set_waits(true);
-                taken = self.turn()?; // what came before the flag was seen woke nobody
-                if taken == 0 {
-                    self.pipeline.flush()?;
-                }
+            quiet = if self.turn()? > 0 { 0 } else { quiet.saturating_add(1) };
+            self.live.set_waits(quiet > 0);
+            if quiet == 1 {
+                self.pipeline.flush()?;
             }
-            let wake = self.wait(taken > 0).await;
-            self.live.set_waits(false);
+            let wake = self.wait(quiet).await;
             if matches!(wake, Wake::Stop) || self.pipeline.stream.out().ended().is_some() {
                 return Ok(());
             }
@@ -221,9 +218,11 @@ impl Run {
         Ok(())
     }
 
-    /// Rests while there is work, sleeps when there is none.
-    async fn wait(&mut self, busy: bool) -> Wake {
-        let until = self.until(busy);
+    /// Rests while there is work, sleeps when there is none. A program that saw the reader awake may
+    /// hand its record over just after the reader asked to be woken: so there is one more look after a
+    /// rest before the sleep without end.
+    async fn wait(&mut self, quiet: u32) -> Wake {
+        let until = self.until(quiet);
         let due = async {
             match until {
                 Some(duration) => sleep(duration).await,
@@ -244,7 +243,7 @@ impl Run {
             _ = self.pipeline.stream.out().wait_ended() => Wake::Stop,
             () = end => Wake::Stop,
             () = due => Wake::Work,
-            ready = self.ring.readable(), if !busy => {
+            ready = self.ring.readable(), if quiet > 0 => {
                 if let Ok(mut guard) = ready {
                     guard.clear_ready();
                 }
@@ -254,8 +253,8 @@ impl Run {
     }
 
     /// How long to sleep at most.
-    fn until(&self, busy: bool) -> Option<Duration> {
-        if busy {
+    fn until(&self, quiet: u32) -> Option<Duration> {
+        if quiet < 2 {
             return Some(REST);
         }
         let now = boot_now();

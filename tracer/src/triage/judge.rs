@@ -60,3 +60,18 @@ pub fn judge<'a>(facts: &Facts<'a>, twin: impl FnOnce(&Facts<'a>) -> Option<Judg
         flagged: own.is_flagged(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::RULES;
+    use crate::triage::explain;
+
+    #[test]
+    fn every_rule_has_its_text_and_every_text_its_rule() {
+        let mut rules: Vec<_> = RULES.iter().map(|rule| rule.id).collect();
+        let mut texts: Vec<_> = explain::RULES.iter().map(|text| text.id).collect();
+        rules.sort_unstable();
+        texts.sort_unstable();
+        assert_eq!(rules, texts);
+    }
+}
