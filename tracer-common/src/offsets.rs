@@ -96,4 +96,9 @@ pub struct Settings {
     pub netns: u32,
     /// Nanoseconds in which a UDP flow is reported at most once.
     pub udp_period: u64,
+    /// 1 when the plan sees accepts by the first use of the connection, for which each inbound
+    /// connection is remembered from its handshake on.
+    pub accept_by_use: u32,
+    /// Keeps the layout free of implicit padding.
+    pub reserved: u32,
 }

@@ -32,7 +32,7 @@ static OFFSETS: Offsets = unsafe { core::mem::zeroed() };
 
 /// What the user asked for.
 #[unsafe(no_mangle)]
-static SETTINGS: Settings = Settings { own_pid: 0, netns: 0, udp_period: 0 };
+static SETTINGS: Settings = Settings { own_pid: 0, netns: 0, udp_period: 0, accept_by_use: 0, reserved: 0 };
 
 /// Key of [`FLOWS`]; user space looks flows up by the same bytes.
 pub(crate) use tracer_common::{Flow, FlowKey};
@@ -77,6 +77,13 @@ pub(crate) fn own_pid() -> u32 {
 pub(crate) fn only_netns() -> u32 {
     // SAFETY: a static of this program.
     unsafe { core::ptr::read_volatile(&raw const SETTINGS.netns) }
+}
+
+/// Whether accepts are seen by the first use of the connection.
+#[inline(always)]
+pub(crate) fn accept_by_use() -> bool {
+    // SAFETY: a static of this program.
+    unsafe { core::ptr::read_volatile(&raw const SETTINGS.accept_by_use) != 0 }
 }
 
 /// Nanoseconds between two reports of one UDP flow.

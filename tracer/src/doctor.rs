@@ -2,8 +2,6 @@
 
 use std::fmt::Write as _;
 
-use tracer_common::Settings;
-
 use crate::{
     bpf::{
         loader::{self, Kernel},
@@ -66,7 +64,7 @@ fn plans(kernel: &Kernel, text: &mut String) {
 }
 
 fn try_plan(kernel: &Kernel, plan: &Plan) -> Result<Vec<Coverage>, String> {
-    let settings = Settings { own_pid: std::process::id(), netns: 0, udp_period: 1 };
+    let settings = loader::settings(None);
     loader::load(kernel, plan, settings).map(|loaded| loaded.coverage).map_err(|e| e.to_string())
 }
 

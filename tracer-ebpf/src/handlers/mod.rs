@@ -16,8 +16,14 @@ fn state_of(sk: *const u8) -> Option<&'static mut SocketState> {
 
 /// The state kept for a socket, made when there is none; nothing when the kernel has no memory.
 #[inline(always)]
+fn try_state_of(sk: *const u8) -> Option<&'static mut SocketState> {
+    storage(sk, BPF_SK_STORAGE_GET_F_CREATE.into())
+}
+
+/// As [`try_state_of`], where something goes unseen without it: that is counted.
+#[inline(always)]
 fn make_state_of(sk: *const u8) -> Option<&'static mut SocketState> {
-    let state = storage(sk, BPF_SK_STORAGE_GET_F_CREATE.into());
+    let state = try_state_of(sk);
     if state.is_none() {
         crate::emit::add(tracer_common::COUNTER_NO_STATE, 1);
     }

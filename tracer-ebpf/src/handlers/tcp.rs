@@ -6,9 +6,10 @@ use tracer_common::{
     KIND_INCOMING, KIND_LISTEN, Record,
 };
 
-use super::{make_state_of, state_of};
+use super::{make_state_of, state_of, try_state_of};
 use crate::{
     emit::emit,
+    maps::accept_by_use,
     sock::{CLOSE, ESTABLISHED, LISTEN, SYN_RECV, SYN_SENT, Sock, source_port},
     task::Task,
 };
@@ -61,7 +62,9 @@ pub(crate) fn state_change(sk: Sock, old: u8, new: u8) {
 /// The handshake of an inbound connection is complete; whoever takes it over is still to be seen.
 #[inline(always)]
 fn incoming(sk: Sock) {
-    if let Some(state) = make_state_of(sk.0) {
+    if accept_by_use()
+        && let Some(state) = make_state_of(sk.0)
+    {
         state.awaits_accept = 1;
     }
     emit(KIND_INCOMING, |record| {
@@ -132,7 +135,8 @@ pub(crate) fn claim(sk: *const u8, unknown: bool) -> bool {
         }
         Some(_) => false,
         None if unknown => {
-            let _ = make_state_of(sk);
+            // Without memory for it a second hook tells the same accept again; user space knows.
+            let _ = try_state_of(sk);
             true
         }
         None => false,

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use tracer_common::Settings;
-
 use super::{Failure, complain, ended, format, only_netns, own_netns, pipeline::Pipeline, read_policies};
 use crate::{
     bpf::loader::{self, Kernel},
@@ -88,7 +86,7 @@ fn seen(by: &str) -> Vec<Coverage> {
 
 fn iterate(only: Option<u32>) -> Result<Baseline, String> {
     let kernel = Kernel::read().map_err(|e| e.to_string())?;
-    let settings = Settings { own_pid: std::process::id(), netns: 0, udp_period: 1 };
+    let settings = loader::settings(None);
     let mut iterators = loader::load_iterators(&kernel, settings).map_err(|e| e.to_string())?;
     baseline::read(&mut iterators, only).map_err(|e| e.to_string())
 }

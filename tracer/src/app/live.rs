@@ -6,13 +6,6 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    io::unix::AsyncFd,
-    signal::unix::{Signal, SignalKind, signal},
-    time::{Instant, sleep, sleep_until},
-};
-use tracer_common::Settings;
-
 use super::{Failure, complain, ended, format, only_netns, own_netns, pipeline::Pipeline, read_policies};
 use crate::{
     bpf::{
@@ -26,10 +19,12 @@ use crate::{
         stream::Stream,
         writer::{Ended, Out, Writer},
     },
-    source::{
-        flows::PERIOD,
-        live::{Live, boot_now, clock_offset, kernel_release},
-    },
+    source::live::{Live, boot_now, clock_offset, kernel_release},
+};
+use tokio::{
+    io::unix::AsyncFd,
+    signal::unix::{Signal, SignalKind, signal},
+    time::{Instant, sleep, sleep_until},
 };
 
 /// Bytes that wait for a reader of stdout before records are dropped and counted.
@@ -65,7 +60,7 @@ pub(super) fn load(hooks: HooksArg, only: Option<u32>) -> Result<Loaded, Failure
         HooksArg::Poll => return Err(not_here("poll")),
     };
     let kernel = Kernel::read().map_err(|e| unsupported(&e.to_string()))?;
-    let settings = Settings { own_pid: std::process::id(), netns: only.unwrap_or(0), udp_period: PERIOD };
+    let settings = loader::settings(only);
     let load = |plan: &Plan| loader::load(&kernel, plan, settings).map_err(|e| e.to_string());
     match choose(&plans, load) {
         Ok((loaded, rejected)) => {

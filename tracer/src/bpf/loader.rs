@@ -23,7 +23,7 @@ use super::{
     layout::{self, Missing},
     plan::{Attach, Hook, Plan},
 };
-use crate::model::event::Coverage;
+use crate::{model::event::Coverage, source::flows::PERIOD};
 
 /// Events that a plan must see to be a plan.
 const BASE: &[&str] = &["listen", "bind", "connect", "established", "failed", "accept", "udp", "close"];
@@ -111,12 +111,20 @@ pub struct Loaded {
     pub iterators: Iterators,
 }
 
+/// What is asked of the programs, whatever the plan: sockets of one namespace or of all (`None`), and
+/// the time in which a UDP flow is told at most once.
+#[must_use]
+pub fn settings(only: Option<u32>) -> Settings {
+    let netns = only.unwrap_or(0);
+    Settings { own_pid: std::process::id(), netns, udp_period: PERIOD, accept_by_use: 0, reserved: 0 }
+}
+
 /// Loads and attaches a plan.
 ///
 /// # Errors
 /// The first required hook that fails, or the first event of the base set that no hook sees.
 pub fn load(kernel: &Kernel, plan: &Plan, settings: Settings) -> Result<Loaded, LoadError> {
-    let mut ebpf = open(kernel, settings)?;
+    let mut ebpf = open(kernel, Settings { accept_by_use: plan.accept_by_use.into(), ..settings })?;
     let mut coverage = Vec::new();
     let cgroup = cgroup_root();
     for hook in plan.hooks {

@@ -43,6 +43,8 @@ pub struct Plan {
     pub name: &'static str,
     /// Its hooks, in the order of attaching.
     pub hooks: &'static [Hook],
+    /// It sees accepts by the first use of the connection, not by the call.
+    pub accept_by_use: bool,
     /// What it cannot see even when every hook attaches, with the reason.
     pub unseen: &'static [(&'static str, &'static str)],
 }
@@ -71,6 +73,7 @@ const fn optional(
 /// Trampolines on kernel functions.
 pub const FENTRY: Plan = Plan {
     name: "fentry",
+    accept_by_use: false,
     hooks: &[
         STATE,
         hook("tcp_connect", Attach::Fentry("tcp_connect"), &["connect"]),
@@ -142,6 +145,7 @@ pub const FENTRY: Plan = Plan {
 /// BTF tracepoints and cgroup programs, for kernels that allow neither fentry nor kprobes.
 pub const TRACEPOINT: Plan = Plan {
     name: "tracepoint",
+    accept_by_use: true,
     hooks: &[
         STATE,
         hook("tcp_calls", Attach::SockOps, &["connect", "listen"]),

@@ -15,6 +15,7 @@ use super::{
         Attribution, BootNanos, Endpoint, Event, Fact, Process, ProcessId, SocketChange, SocketEvent,
         SocketId, State,
     },
+    index::Index,
     socket::{Datagrams, Phase, PortOrigin, Socket},
 };
 
@@ -73,19 +74,9 @@ pub enum What {
 pub struct Host {
     sockets: BTreeMap<SocketId, Socket>,
     processes: BTreeMap<ProcessId, Arc<Process>>,
-    /// TCP listeners and UDP sockets by namespace and local port.
-    ports: BTreeMap<(Option<u32>, u16), BTreeSet<SocketId>>,
-    /// What ties a loopback listener to sessions of its owner.
-    holdings: BTreeMap<ProcessId, Holdings>,
+    index: Index,
     own: BTreeMap<u32, BTreeSet<IpAddr>>,
     deadlines: BTreeSet<(BootNanos, SocketId)>,
-}
-
-/// Sockets of one process that matter to each other.
-#[derive(Debug, Default)]
-struct Holdings {
-    loopback_listeners: BTreeSet<SocketId>,
-    remote_sessions: BTreeSet<SocketId>,
 }
 
 impl Host {
@@ -141,13 +132,11 @@ impl Host {
     /// A session with a remote that is neither loopback nor own, held by a process of this listener.
     #[must_use]
     pub fn relayed_session(&self, listener: &Socket) -> Option<&Socket> {
-        let holders = holders(listener);
-        let sessions = holders.iter().filter_map(|id| self.holdings.get(id)).flat_map(|h| &h.remote_sessions);
-        sessions.min().and_then(|id| self.sockets.get(id))
+        self.index.remote_sessions(listener).min().and_then(|id| self.sockets.get(&id))
     }
 
     fn neighbours(&self, netns: Option<u32>, port: u16) -> impl Iterator<Item = &Socket> {
-        self.ports.get(&(netns, port)).into_iter().flatten().filter_map(|id| self.sockets.get(id))
+        self.index.on_port(netns, port).filter_map(|id| self.sockets.get(&id))
     }
 
     fn process(&mut self, process: &Process) -> Change {
@@ -219,6 +208,7 @@ impl Host {
 
     fn seen(&mut self, event: &SocketEvent, at: BootNanos, found: &[ProcessId], change: &mut Change) {
         let owner = found.first().and_then(|id| self.processes.get(id)).cloned();
+        self.unindex(event.id);
         if let Some(socket) = self.sockets.get_mut(&event.id) {
             socket.last_seen = at;
             socket.holders = found.to_vec();
@@ -354,7 +344,7 @@ impl Host {
         let mut owners: BTreeMap<ProcessId, Arc<Process>> = BTreeMap::new();
         let mut held = BTreeSet::new();
         for listener in listeners {
-            held.extend(holders(listener));
+            held.extend(listener.processes());
             owners.extend(listener.owner.iter().map(|owner| (owner.id, Arc::clone(owner))));
         }
         match (owners.pop_first(), held.len()) {
@@ -519,50 +509,23 @@ impl Host {
             let udp = self.neighbours(socket.netns, socket.local.port).filter(|s| s.protocol.is_datagram());
             change.affected.extend(udp.map(|other| other.id));
         } else if socket.remote.is_some() {
-            let holdings = holders(socket).into_iter().filter_map(|holder| self.holdings.get(&holder));
-            change.affected.extend(holdings.flat_map(|h| &h.loopback_listeners));
+            change.affected.extend(self.index.loopback_listeners(socket));
         }
     }
 
+    /// Enters a socket into the index as it is now.
     fn index(&mut self, id: SocketId) {
-        self.unindex(id);
         let Some(socket) = self.sockets.get(&id) else { return };
-        let by_port = (socket.is_listener() || socket.protocol.is_datagram()) && socket.local.port != 0;
-        if by_port {
-            self.ports.entry((socket.netns, socket.local.port)).or_default().insert(id);
-        }
-        let remote = socket.noticed
-            && socket.remote.is_some_and(|end| {
-                !matches!(self.class(socket.netns, end.ip), RemoteClass::Loopback | RemoteClass::Own)
-            });
-        let relay = socket.is_listener() && socket.scope() == super::address::BindScope::Loopback;
-        if !remote && !relay {
-            return;
-        }
-        for holder in holders(socket) {
-            let holdings = self.holdings.entry(holder).or_default();
-            let set = if relay { &mut holdings.loopback_listeners } else { &mut holdings.remote_sessions };
-            set.insert(id);
-        }
+        let remote = socket.remote.filter(|_| socket.noticed).is_some_and(|end| {
+            !matches!(self.class(socket.netns, end.ip), RemoteClass::Loopback | RemoteClass::Own)
+        });
+        self.index.remove(socket);
+        self.index.add(socket, remote);
     }
 
     fn unindex(&mut self, id: SocketId) {
-        let Some(socket) = self.sockets.get(&id) else { return };
-        let key = (socket.netns, socket.local.port);
-        if let Some(ids) = self.ports.get_mut(&key) {
-            ids.remove(&id);
-            if ids.is_empty() {
-                self.ports.remove(&key);
-            }
-        }
-        for holder in holders(socket) {
-            if let Some(holdings) = self.holdings.get_mut(&holder) {
-                holdings.loopback_listeners.remove(&id);
-                holdings.remote_sessions.remove(&id);
-                if holdings.loopback_listeners.is_empty() && holdings.remote_sessions.is_empty() {
-                    self.holdings.remove(&holder);
-                }
-            }
+        if let Some(socket) = self.sockets.get(&id) {
+            self.index.remove(socket);
         }
     }
 }
@@ -571,11 +534,6 @@ impl Change {
     fn told(&mut self, what: What, socket: SocketRef) {
         self.happened.push(Happened { what, socket });
     }
-}
-
-/// The processes that have the socket, as far as is known.
-fn holders(socket: &Socket) -> BTreeSet<ProcessId> {
-    socket.holders.iter().copied().chain(socket.owner.iter().map(|owner| owner.id)).collect()
 }
 
 /// Why a socket that was found has no process.

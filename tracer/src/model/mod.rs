@@ -4,4 +4,5 @@
 pub mod address;
 pub mod event;
 pub mod host;
+mod index;
 pub mod socket;

@@ -1,6 +1,10 @@
 //! One socket as it is now.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use super::{
     address::{BindScope, Direction, bind_scope},
@@ -117,6 +121,12 @@ impl Socket {
     #[must_use]
     pub fn scope(&self) -> BindScope {
         bind_scope(self.local.ip)
+    }
+
+    /// The processes that have it, as far as is known.
+    #[must_use]
+    pub fn processes(&self) -> BTreeSet<ProcessId> {
+        self.holders.iter().copied().chain(self.owner.iter().map(|owner| owner.id)).collect()
     }
 
     /// True for a TCP listener.

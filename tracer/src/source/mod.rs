@@ -8,3 +8,4 @@ pub mod passwd;
 pub mod processes;
 pub mod replay;
 pub mod sockdiag;
+mod stat;

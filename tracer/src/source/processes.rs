@@ -10,7 +10,10 @@ use std::{
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
 };
 
-use super::passwd::Users;
+use super::{
+    passwd::Users,
+    stat::{Stat, TICK},
+};
 use crate::{
     bpf::decode::Task,
     model::event::{Ancestor, Fact, Process, ProcessId},
@@ -21,8 +24,6 @@ use crate::{
 const REMEMBERED: usize = 16_384;
 /// Ancestors that are told.
 const LINEAGE: usize = 8;
-/// Unit of the start time in `/proc/PID/stat`: `USER_HZ` is 100 on every architecture here.
-const TICK: u64 = 10_000_000;
 
 /// Remembers what was told of which process.
 pub struct Processes {
@@ -120,48 +121,15 @@ fn lineage(parent: u32) -> Vec<Ancestor> {
         let Some(stat) = Stat::read(pid) else { break };
         let exe = fs::read_link(format!("/proc/{pid}/exe")).ok();
         let exe = exe.map(|path| escape(OsStr::as_bytes(path.as_os_str())));
-        ancestors.push(Ancestor { pid, comm: Some(stat.comm), exe });
+        ancestors.push(Ancestor { pid, comm: Some(escape(&stat.comm)), exe });
         pid = stat.ppid;
     }
     ancestors
 }
 
-/// The fields of `/proc/PID/stat` that are used here.
-struct Stat {
-    comm: String,
-    ppid: u32,
-    started: u64,
-}
-
-impl Stat {
-    fn read(pid: u32) -> Option<Self> {
-        Self::parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
-    }
-
-    /// The name stands in parentheses and may itself hold any byte, parentheses too.
-    fn parse(bytes: &[u8]) -> Option<Self> {
-        let open = bytes.iter().position(|byte| *byte == b'(')?;
-        let close = bytes.iter().rposition(|byte| *byte == b')')?;
-        let rest = std::str::from_utf8(bytes.get(close + 1..)?).ok()?;
-        let mut fields = rest.split_ascii_whitespace();
-        Some(Self {
-            comm: escape(bytes.get(open + 1..close)?),
-            ppid: fields.nth(1)?.parse().ok()?,
-            started: fields.nth(17)?.parse().ok()?,
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_name_with_parentheses_does_not_shift_the_fields() {
-        let line = b"42 (a) b (c) S 7 42 42 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 12345 0 0";
-        let stat = Stat::parse(line).unwrap();
-        assert_eq!((stat.comm.as_str(), stat.ppid, stat.started), ("a) b (c", 7, 12345));
-    }
 
     #[test]
     fn arguments_end_with_nul_and_may_be_empty() {

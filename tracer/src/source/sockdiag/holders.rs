@@ -16,10 +16,12 @@ use rustix::{
     io::{Errno, Result},
 };
 
-use crate::{bpf::decode::Task, model::event::ProcessId};
+use crate::{
+    bpf::decode::Task,
+    model::event::ProcessId,
+    source::stat::{Stat, TICK},
+};
 
-/// Nanoseconds of a unit of the start time in `/proc/PID/stat`: `USER_HZ` is 100 on every architecture here.
-const TICK: u64 = 10_000_000;
 /// `PF_KTHREAD` of `include/linux/sched.h`: threads of the kernel hold no descriptors.
 const KERNEL_THREAD: u32 = 0x0020_0000;
 
@@ -79,7 +81,7 @@ fn held(pid: u32, wanted: &BTreeSet<u32>) -> Result<Option<(Task, BTreeSet<u32>)
     let stat = Stat::parse(&contents(&process, "stat")?).ok_or(Errno::NOENT)?;
     let uid = effective_user(&contents(&process, "status")?).ok_or(Errno::NOENT)?;
     let id = ProcessId { pid, started: stat.started.saturating_mul(TICK) };
-    Ok(Some((Task { id, tid: pid, ppid: stat.ppid, uid, exec_id: 0, comm: stat.comm }, inodes)))
+    Ok(Some((Task { id, tid: pid, ppid: stat.ppid, uid, exec_id: 0, comm: padded(&stat.comm) }, inodes)))
 }
 
 fn descriptors(process: &OwnedFd, wanted: &BTreeSet<u32>, inodes: &mut BTreeSet<u32>) -> Result<()> {
@@ -142,27 +144,11 @@ fn is_kernel_thread(process: &OwnedFd) -> bool {
     stat.is_some_and(|stat| stat.flags & KERNEL_THREAD != 0)
 }
 
-/// The fields of `/proc/PID/stat` that are used here, as the kernel's records show them.
-struct Stat {
-    comm: [u8; 16],
-    ppid: u32,
-    flags: u32,
-    started: u64,
-}
-
-impl Stat {
-    /// The name stands in parentheses and may itself hold any byte, parentheses too.
-    fn parse(bytes: &[u8]) -> Option<Self> {
-        let open = bytes.iter().position(|byte| *byte == b'(')?;
-        let close = bytes.iter().rposition(|byte| *byte == b')')?;
-        let name = bytes.get(open + 1..close)?;
-        let rest = std::str::from_utf8(bytes.get(close + 1..)?).ok()?;
-        let mut fields = rest.split_ascii_whitespace();
-        let mut comm = [0; 16];
-        comm.iter_mut().zip(name).for_each(|(to, from)| *to = *from);
-        let (ppid, flags) = (fields.nth(1)?.parse().ok()?, fields.nth(4)?.parse().ok()?);
-        Some(Self { comm, ppid, flags, started: fields.nth(12)?.parse().ok()? })
-    }
+/// The name as the kernel's records show it: NUL padded.
+fn padded(name: &[u8]) -> [u8; 16] {
+    let mut comm = [0; 16];
+    comm.iter_mut().zip(name).for_each(|(to, from)| *to = *from);
+    comm
 }
 
 /// The second number of `Uid:` in `/proc/PID/status`.
@@ -174,14 +160,6 @@ fn effective_user(status: &[u8]) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_name_with_parentheses_does_not_shift_the_fields() {
-        let line = b"42 (a) b (c) S 7 42 42 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 12345 0 0";
-        let stat = Stat::parse(line).unwrap();
-        assert_eq!(&stat.comm, b"a) b (c\0\0\0\0\0\0\0\0\0");
-        assert_eq!((stat.ppid, stat.flags, stat.started), (7, 4_194_560, 12345));
-    }
 
     #[test]
     fn the_effective_user_is_the_second_number() {
