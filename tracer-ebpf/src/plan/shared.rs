@@ -9,6 +9,8 @@ use crate::{handlers::tcp, sock::Sock};
 pub(crate) fn state_change(ctx: BtfTracePointContext) -> i32 {
     let old: i32 = ctx.arg(1);
     let new: i32 = ctx.arg(2);
+    #[cfg(feature = "log")]
+    aya_log_ebpf::debug!(&ctx, "inet_sock_set_state: {} to {}", old, new);
     tcp::state_change(Sock(ctx.arg(0)), old as u8, new as u8);
     0
 }

@@ -163,7 +163,27 @@ fn open(kernel: &Kernel, settings: Settings) -> Result<Ebpf, LoadError> {
         .btf(Some(&kernel.btf))
         .override_global("OFFSETS", kernel.offsets.as_bytes(), true)
         .override_global("SETTINGS", settings.as_bytes(), true);
-    loader.load(OBJECT).map_err(|e| LoadError::Object(chain(&e)))
+    #[cfg_attr(not(feature = "aya-log"), expect(unused_mut, reason = "only logs are taken out"))]
+    let mut ebpf = loader.load(OBJECT).map_err(|e| LoadError::Object(chain(&e)))?;
+    #[cfg(feature = "aya-log")]
+    forward_logs(&mut ebpf);
+    Ok(ebpf)
+}
+
+/// Passes on what the programs of a development object log; a released object logs nothing.
+#[cfg(feature = "aya-log")]
+fn forward_logs(ebpf: &mut Ebpf) {
+    match aya_log::EbpfLogger::init(ebpf) {
+        Ok(mut logger) => {
+            std::thread::spawn(move || {
+                loop {
+                    logger.flush();
+                    std::thread::sleep(std::time::Duration::from_millis(50));
+                }
+            });
+        }
+        Err(error) => tracing::warn!("no logs of the kernel programs: {error}"),
+    }
 }
 
 fn take<T, E: std::error::Error>(

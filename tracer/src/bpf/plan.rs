@@ -212,6 +212,10 @@ pub const TRACEPOINT: Plan = Plan {
             "accept() without a place for the peer's address runs no hook here: until the connection is first used, the listener's holder is named and attribution says `listener`",
         ),
         (
+            "connect (udp): the local end",
+            "the cgroup hook runs before the kernel chooses it; the first datagram shows it",
+        ),
+        (
             "failed (errno of a connect that sent no packet)",
             "no hook sees it here: the route is asked afterwards",
         ),
