@@ -26,7 +26,8 @@ pub(crate) fn emit(kind: u8, fill: impl FnOnce(&mut Record)) {
     if record.faults != 0 {
         add(COUNTER_FAULTS, 1);
     }
-    entry.submit(wakeup());
+    entry.submit(NO_WAKEUP);
+    wake_sleeper();
 }
 
 /// Nanoseconds since boot, suspend included.
@@ -62,17 +63,21 @@ pub(crate) fn add(counter: u32, n: u64) {
 }
 
 /// Wakes the reader only when it said that it sleeps: the wake-up costs more than the record.
+///
+/// The flag is read after the record is committed, and the reader looks at the ring once more after it
+/// has set the flag: one of the two sees the other, so no record lies unread beside a sleeping reader.
+/// The wake-up itself rides on an empty record that is discarded.
 #[inline(always)]
-fn wakeup() -> u64 {
-    let Some(slot) = CONTROL.get_ptr_mut(CONTROL_READER_WAITS) else {
-        return FORCE_WAKEUP;
-    };
+fn wake_sleeper() {
+    let Some(slot) = CONTROL.get_ptr_mut(CONTROL_READER_WAITS) else { return };
     // SAFETY: a live entry of an array map; two programs that both see 1 only wake twice.
     unsafe {
         if slot.read_volatile() == 0 {
-            return NO_WAKEUP;
+            return;
         }
         slot.write_volatile(0);
     }
-    FORCE_WAKEUP
+    if let Some(empty) = EVENTS.reserve::<u64>(0) {
+        empty.discard(FORCE_WAKEUP);
+    }
 }

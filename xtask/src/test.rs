@@ -6,12 +6,10 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use crate::command;
-use crate::debian::{self, Need};
+use crate::debian;
 use crate::tally::Tally;
 use crate::vm;
 use crate::workspace::{LIVE, TRACER, Workspace};
-
-const TOOLS: [Need; 2] = [Need::program("ip", "iproute2"), Need::program("nft", "nftables")];
 
 /// Unit, property and golden tests: no root, no guest.
 pub(crate) fn quick(workspace: &Workspace) -> Result<()> {
@@ -40,7 +38,6 @@ pub(crate) fn all(workspace: &Workspace) -> Result<()> {
 
 /// The live tests on the running kernel, under the plan that it allows.
 fn on_this_kernel(workspace: &Workspace) -> Result<(Tally, bool)> {
-    debian::ensure("the live tests", &TOOLS)?;
     let built = workspace.build_release(&[TRACER, LIVE])?;
     let mut tally = Tally::default();
     let mut live = Command::new(built.path(LIVE)?);

@@ -168,14 +168,18 @@ impl Run {
     }
 
     async fn watch(&mut self) -> Result<(), Failure> {
-        let mut quiet = 0_u32;
         loop {
-            quiet = if self.turn()? > 0 { 0 } else { quiet.saturating_add(1) };
-            self.live.set_waits(quiet > 0);
-            if quiet == 1 {
+            let mut busy = self.turn()? > 0;
+            if !busy {
                 self.pipeline.flush()?;
+                self.live.set_waits(true);
+                // What was committed before the kernel side could see the flag woke nobody.
+                busy = self.turn()? > 0;
             }
-            let wake = self.wait(quiet).await;
+            if busy {
+                self.live.set_waits(false);
+            }
+            let wake = self.wait(busy).await;
             if matches!(wake, Wake::Stop) || self.pipeline.stream.out().ended().is_some() {
                 return Ok(());
             }
@@ -213,11 +217,9 @@ impl Run {
         Ok(())
     }
 
-    /// Rests while there is work, sleeps when there is none. A program that saw the reader awake may
-    /// hand its record over just after the reader asked to be woken: so there is one more look after a
-    /// rest before the sleep without end.
-    async fn wait(&mut self, quiet: u32) -> Wake {
-        let until = self.until(quiet);
+    /// Rests while there is work, sleeps when there is none.
+    async fn wait(&mut self, busy: bool) -> Wake {
+        let until = self.until(busy);
         let due = async {
             match until {
                 Some(duration) => sleep(duration).await,
@@ -238,7 +240,7 @@ impl Run {
             _ = self.pipeline.stream.out().wait_ended() => Wake::Stop,
             () = end => Wake::Stop,
             () = due => Wake::Work,
-            ready = self.ring.readable(), if quiet > 0 => {
+            ready = self.ring.readable(), if !busy => {
                 if let Ok(mut guard) = ready {
                     guard.clear_ready();
                 }
@@ -248,8 +250,8 @@ impl Run {
     }
 
     /// How long to sleep at most.
-    fn until(&self, quiet: u32) -> Option<Duration> {
-        if quiet < 2 {
+    fn until(&self, busy: bool) -> Option<Duration> {
+        if busy {
             return Some(REST);
         }
         let now = boot_now();

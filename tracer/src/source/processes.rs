@@ -64,12 +64,13 @@ impl Processes {
         let exe_file = fs::metadata(format!("{folder}/exe")).ok().map(|m| (m.dev(), m.ino()));
         let args = fs::read(format!("{folder}/cmdline")).ok();
         // Read last: when it is still the same process now, all of the above was its own.
-        let same = Stat::read(task.id.pid).is_some_and(|stat| stat.started == task.id.started / TICK);
+        let stat = Stat::read(task.id.pid).filter(|stat| stat.started == task.id.started / TICK);
         let mut process = self.as_kernel_says(task);
-        if !same {
+        let Some(stat) = stat else {
             process.unknown = Some("the process ended before its files in /proc could be read".to_owned());
             return process;
-        }
+        };
+        process.comm = Some(escape(&stat.comm)); // the process's, not that of the thread that acted
         if exe.is_none() {
             process.unknown =
                 Some("it has no executable: a thread of the kernel, or it is ending".to_owned());
