@@ -12,6 +12,9 @@ use crate::{
     model::event::{BootNanos, SocketChange, SocketEvent},
 };
 
+/// Flows that are remembered while they are quiet; past that a quiet one is forgotten, and its next
+/// datagram is told as the first.
+const REMEMBERED: usize = 16_384;
 /// Nanoseconds in which a flow is told at most once.
 pub const PERIOD: BootNanos = 1_000_000_000;
 
@@ -48,13 +51,18 @@ impl Flows {
     }
 
     /// Asks the kernel for what moved in flows whose period is over.
-    pub fn check(&mut self, kernel: &KernelFlows, now: BootNanos) -> Vec<SocketEvent> {
+    pub fn check(&mut self, kernel: &mut KernelFlows, now: BootNanos) -> Vec<SocketEvent> {
         let mut events = Vec::new();
         while let Some(&(at, key)) = self.due.first()
             && at <= now
         {
             self.due.pop_first();
-            events.extend(self.settle(kernel, key, now));
+            let moved = self.settle(kernel, key, now);
+            if moved.is_none() && self.told.len() > REMEMBERED {
+                self.told.remove(&key);
+                let _ = kernel.remove(&bytes(key));
+            }
+            events.extend(moved);
         }
         events
     }

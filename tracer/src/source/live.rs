@@ -211,7 +211,7 @@ impl Live {
 
     /// What the passing of time brings: flows whose period is over, connects that got nowhere.
     pub fn tick(&mut self, now: BootNanos, out: &mut Vec<Event>) {
-        for event in self.flows.check(&self.loaded.flows, now) {
+        for event in self.flows.check(&mut self.loaded.flows, now) {
             self.push(event, now, out);
         }
         while self.drained && self.attempts.front().is_some_and(|attempt| attempt.at + ATTEMPT <= now) {
