@@ -17,5 +17,3 @@ pub const COUNTER_RING_FULL: u32 = 0;
 pub const COUNTER_FAULTS: u32 = 1;
 /// Slot in a CPU's row: sockets for which the kernel had no memory to keep state.
 pub const COUNTER_NO_STATE: u32 = 2;
-/// Slot in a CPU's row: records handed to the ring.
-pub const COUNTER_EMITTED: u32 = 3;

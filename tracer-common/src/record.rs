@@ -1,5 +1,5 @@
 //! One fixed-size record for every kind of socket event: a single layout keeps the decoder and the
-//! ring simple, and its 160 bytes cost less than a second reservation would.
+//! ring simple, and its 152 bytes cost less than a second reservation would.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
