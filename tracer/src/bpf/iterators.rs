@@ -26,22 +26,29 @@ pub enum Target {
 }
 
 /// The loaded programs; those of a plan live here as well.
-pub struct Iterators(Ebpf);
+pub struct Iterators {
+    ebpf: Ebpf,
+    refused: Option<String>,
+}
 
 /// A walk that has not begun; it begins in the namespace of the thread that opens it.
 pub struct Walk(IterLink);
 
 impl Iterators {
-    /// Loads the iterator programs of an object.
-    ///
-    /// # Errors
-    /// When the kernel refuses one of them.
-    pub fn load(mut ebpf: Ebpf, btf: &Btf) -> Result<Self, LoadError> {
-        for (_, name, kind) in ITERATORS {
+    /// Loads the iterator programs of an object; what is refused is kept for [`Iterators::refused`].
+    #[must_use]
+    pub fn load(mut ebpf: Ebpf, btf: &Btf) -> Self {
+        let refused = ITERATORS.into_iter().find_map(|(_, name, kind)| {
             let loaded = iterator(&mut ebpf, name).and_then(|p| p.load(kind, btf).map_err(|e| chain(&e)));
-            loaded.map_err(|why| LoadError::Hook { hook: format!("iter {kind}"), why })?;
-        }
-        Ok(Self(ebpf))
+            loaded.err().map(|why| format!("iter {kind}: {why}"))
+        });
+        Self { ebpf, refused }
+    }
+
+    /// Why the sockets cannot be read by iterators here; nothing when they can.
+    #[must_use]
+    pub fn refused(&self) -> Option<&str> {
+        self.refused.as_deref()
     }
 
     /// Prepares a walk.
@@ -49,8 +56,11 @@ impl Iterators {
     /// # Errors
     /// What the kernel says.
     pub fn walk(&mut self, target: Target) -> Result<Walk, LoadError> {
+        if let Some(why) = self.refused() {
+            return Err(LoadError::Hook { hook: "baseline".to_owned(), why: why.to_owned() });
+        }
         let (_, name, kind) = ITERATORS.into_iter().find(|(t, ..)| *t == target).unwrap_or(ITERATORS[0]);
-        let link = iterator(&mut self.0, name).and_then(|program| {
+        let link = iterator(&mut self.ebpf, name).and_then(|program| {
             let id = program.attach().map_err(|e| chain(&e))?;
             program.take_link(id).map_err(|e| chain(&e))
         });

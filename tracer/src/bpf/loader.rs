@@ -145,16 +145,26 @@ pub fn load(kernel: &Kernel, plan: &Plan, settings: Settings) -> Result<Loaded, 
     let ring = take(&mut ebpf, "EVENTS", RingBuf::try_from)?;
     let flows = take(&mut ebpf, "FLOWS", BpfHashMap::try_from)?;
     let control = take(&mut ebpf, "CONTROL", Control::try_from)?;
-    let iterators = Iterators::load(ebpf, &kernel.btf)?;
+    let iterators = Iterators::load(ebpf, &kernel.btf);
+    coverage.push(baseline_coverage(&iterators));
     Ok(Loaded { plan: plan.name, coverage, missing, ring, control, flows, iterators })
 }
 
 /// Loads the iterators alone, for a picture without a stream.
 ///
 /// # Errors
-/// When the kernel does not take the object or its iterators.
+/// When the kernel does not take the object.
 pub fn load_iterators(kernel: &Kernel, settings: Settings) -> Result<Iterators, LoadError> {
-    Iterators::load(open(kernel, settings)?, &kernel.btf)
+    Ok(Iterators::load(open(kernel, settings)?, &kernel.btf))
+}
+
+/// What reads the sockets that are there already.
+fn baseline_coverage(iterators: &Iterators) -> Coverage {
+    let by = match iterators.refused() {
+        None => "iter task_file, iter tcp, iter udp".to_owned(),
+        Some(why) => format!("sock_diag and /proc ({why})"),
+    };
+    Coverage { event: "seen".to_owned(), by: Some(by), why: None }
 }
 
 fn open(kernel: &Kernel, settings: Settings) -> Result<Ebpf, LoadError> {

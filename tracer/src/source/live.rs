@@ -11,7 +11,13 @@ use std::{
 use rustix::time::{ClockId, clock_gettime};
 use tracer_common::{COUNTER_FAULTS, COUNTER_NO_STATE, COUNTER_RING_FULL};
 
-use super::{baseline, flows::Flows, namespaces, processes::Processes};
+use super::{
+    baseline::{self, Baseline},
+    flows::Flows,
+    namespaces,
+    processes::Processes,
+    sockdiag,
+};
 use crate::{
     bpf::{
         decode::{Decoded, Meaning, Task, decode},
@@ -95,7 +101,7 @@ impl Live {
     /// # Errors
     /// When the iterators fail.
     pub fn baseline(&mut self, out: &mut Vec<Event>) -> Result<(), LoadError> {
-        let found = baseline::read(&mut self.loaded.iterators, self.only)?;
+        let found = self.read_sockets()?;
         self.losses.unknown += found.unknown;
         let at = boot_now();
         for (netns, namespace) in found.namespaces {
@@ -110,6 +116,18 @@ impl Live {
             self.emit_seen(decoded, &tasks, out);
         }
         Ok(())
+    }
+
+    /// By iterators; where they are not to be had, by sock_diag and /proc.
+    fn read_sockets(&mut self) -> Result<Baseline, LoadError> {
+        if self.loaded.iterators.refused().is_none() {
+            return baseline::read(&mut self.loaded.iterators, self.only);
+        }
+        let (found, unread) = sockdiag::read(self.only);
+        for what in unread {
+            tracing::warn!("not read: {what}");
+        }
+        Ok(found)
     }
 
     fn emit_seen(&mut self, decoded: Decoded, holders: &[Task], out: &mut Vec<Event>) {
