@@ -9,7 +9,7 @@ use crate::{
         address::{Direction, RemoteClass},
         event::{Endpoint, Event, Fact, Lost, SocketId, Start},
         host::{Happened, Host, SocketRef, What},
-        socket::Socket,
+        socket::{Exchange, Socket},
     },
     output::{Body, EventKind, FlagId, Output, RemoteView, Report, Role, SocketView, Totals, Verdict},
     sink::escape::escape,
@@ -290,8 +290,7 @@ impl Engine {
 
 /// Who began to exchange datagrams with this peer.
 fn flow_direction(socket: &Socket, peer: Endpoint) -> Option<Direction> {
-    let exchange = socket.datagrams.peers.get(&peer)?;
-    Some(if exchange.inbound { Direction::Inbound } else { Direction::Outbound })
+    socket.datagrams.peers.get(&peer).map(Exchange::direction)
 }
 
 /// What ended is nothing to look at any more; what was left aside stays named.

@@ -6,6 +6,12 @@ use std::{
     time::Duration,
 };
 
+use tokio::{
+    io::unix::AsyncFd,
+    signal::unix::{Signal, SignalKind, signal},
+    time::{Instant, sleep, sleep_until},
+};
+
 use super::{Failure, complain, ended, format, only_netns, own_netns, pipeline::Pipeline, read_policies};
 use crate::{
     bpf::{
@@ -20,11 +26,6 @@ use crate::{
         writer::{Ended, Out, Writer},
     },
     source::live::{Live, boot_now, clock_offset, kernel_release},
-};
-use tokio::{
-    io::unix::AsyncFd,
-    signal::unix::{Signal, SignalKind, signal},
-    time::{Instant, sleep, sleep_until},
 };
 
 /// Bytes that wait for a reader of stdout before records are dropped and counted.

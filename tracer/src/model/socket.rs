@@ -109,6 +109,12 @@ pub struct Exchange {
 }
 
 impl Exchange {
+    /// Who spoke first.
+    #[must_use]
+    pub fn direction(&self) -> Direction {
+        if self.inbound { Direction::Inbound } else { Direction::Outbound }
+    }
+
     /// More than one datagram in one direction: not a lone probe or a lone answer.
     #[must_use]
     pub fn is_repeated(&self) -> bool {

@@ -159,8 +159,7 @@ impl<'a> Context<'a> {
         });
         let repeated = socket.datagrams.peers.iter().filter(|(_, exchange)| exchange.is_repeated());
         let flows = repeated.map(|(peer, exchange)| {
-            let direction = if exchange.inbound { Direction::Inbound } else { Direction::Outbound };
-            self.describe(*peer, Some(direction), Some(exchange.sent + exchange.received))
+            self.describe(*peer, Some(exchange.direction()), Some(exchange.sent + exchange.received))
         });
         connected.into_iter().chain(flows).min_by_key(|flow| {
             (flow.explained.is_some() || !flow.is_remote(), flow.class != RemoteClass::Internet, flow.remote)
