@@ -1,4 +1,4 @@
-//! `cargo xtask build-ebpf`: the kernel object of the repository, reproducible byte for byte from any folder.
+//! `cargo xtask build-ebpf`: the kernel objects of the repository, reproducible byte for byte from any folder.
 //! The toolchain is in `ebpf_toolchain`.
 
 use std::path::{Path, PathBuf};
@@ -10,62 +10,85 @@ use crate::rustc_wrapper;
 use crate::source_hash;
 use crate::workspace::Workspace;
 
-/// The kernel object that `cargo build` puts into the tracer.
-const OBJECT: &str = "tracer-ebpf/object/tracer.bpf.o";
-/// What the object was built from, and with.
+/// Processors that a kernel object is kept for. Kprobes find a function's arguments in the registers of one
+/// processor; everything else in the objects is the same.
+const ARCHITECTURES: [&str; 2] = ["x86_64", "aarch64"];
+/// What the objects were built from, and with.
 const BUILD: &str = "tracer-ebpf/object/BUILD";
 
-/// Builds the object and keeps it in the repository.
+/// The kernel object that `cargo build` puts into the tracer of `architecture`.
+fn object(architecture: &str) -> String {
+    format!("tracer-ebpf/object/{architecture}/tracer.bpf.o")
+}
+
+/// Builds the objects and keeps them in the repository.
 pub(crate) fn store(workspace: &Workspace) -> Result<()> {
     let toolchain = Toolchain::ensure()?;
-    let object = read(&compile(workspace, &toolchain, Flavour::Released)?)?;
-    let stored = workspace.root().join(OBJECT);
-    std::fs::create_dir_all(stored.parent().context("the object is in no folder")?)?;
-    std::fs::write(&stored, &object).with_context(|| format!("cannot write {OBJECT}"))?;
-    std::fs::write(workspace.root().join(BUILD), build_lines(workspace, &toolchain, &object)?)
-        .with_context(|| format!("cannot write {BUILD}"))?;
-    println!("{OBJECT}: {} bytes, {}", object.len(), source_hash::of_bytes(&object));
-    Ok(())
+    let objects = built(workspace, &toolchain)?;
+    for (architecture, bytes) in &objects {
+        let (name, stored) = (object(architecture), workspace.root().join(object(architecture)));
+        std::fs::create_dir_all(stored.parent().context("the object is in no folder")?)?;
+        std::fs::write(&stored, bytes).with_context(|| format!("cannot write {name}"))?;
+        println!("{name}: {} bytes, {}", bytes.len(), source_hash::of_bytes(bytes));
+    }
+    std::fs::write(workspace.root().join(BUILD), build_lines(workspace, &toolchain, &objects)?)
+        .with_context(|| format!("cannot write {BUILD}"))
 }
 
-/// Builds the object and compares it with the kept one; changes nothing in the repository.
+/// Builds the objects and compares them with the kept ones; changes nothing in the repository.
 pub(crate) fn compare(workspace: &Workspace) -> Result<()> {
     let toolchain = Toolchain::ensure()?;
-    let built = read(&compile(workspace, &toolchain, Flavour::Released)?)?;
-    let kept = read(&workspace.root().join(OBJECT))?;
-    let lines = build_lines(workspace, &toolchain, &built)?;
+    let objects = built(workspace, &toolchain)?;
+    let lines = build_lines(workspace, &toolchain, &objects)?;
     let kept_lines = std::fs::read_to_string(workspace.root().join(BUILD))
         .with_context(|| format!("cannot read {BUILD}"))?;
-    if built != kept || lines != kept_lines {
-        bail!(
-            "{OBJECT} is not what its sources give here.\nkept:\n{kept_lines}built:\n{lines}\
-             Run `cargo xtask build-ebpf` and commit the object with its BUILD file."
-        );
+    for (architecture, bytes) in &objects {
+        let name = object(architecture);
+        if *bytes != read(&workspace.root().join(&name))? || lines != kept_lines {
+            bail!(
+                "{name} is not what its sources give here.\nkept:\n{kept_lines}built:\n{lines}\
+                 Run `cargo xtask build-ebpf` and commit the objects with their BUILD file."
+            );
+        }
+        println!("{name}: rebuilt, the same {} bytes", bytes.len());
     }
-    println!("{OBJECT}: rebuilt, the same {} bytes", kept.len());
     Ok(())
 }
 
-/// Builds an object that logs. It is for development and never kept.
+/// Builds an object for this machine that logs. It is for development and never kept.
 pub(crate) fn with_log(workspace: &Workspace) -> Result<()> {
-    let object = compile(workspace, &Toolchain::ensure()?, Flavour::Logging)?;
+    let toolchain = Toolchain::ensure()?;
+    let object = compile(workspace, &toolchain, std::env::consts::ARCH, Flavour::Logging)?;
     println!("Use it by: TRACER_BPF_OBJECT={} cargo run --features aya-log", object.display());
     Ok(())
 }
 
-/// Compares the kept object and its sources with the BUILD file, without building anything.
+/// Compares the kept objects and their sources with the BUILD file, without building anything.
 pub(crate) fn verify_recorded_hashes(workspace: &Workspace) -> Result<()> {
     let lines = std::fs::read_to_string(workspace.root().join(BUILD))
         .with_context(|| format!("cannot read {BUILD}"))?;
-    let sources = source_hash::of_sources(workspace.root())?;
-    let object = source_hash::of_bytes(&read(&workspace.root().join(OBJECT))?);
-    for (key, found) in [("sources", sources), ("object", object)] {
-        let recorded = recorded(&lines, key).with_context(|| format!("{BUILD} has no line `{key}`"))?;
+    let mut found = vec![("sources".to_owned(), source_hash::of_sources(workspace.root())?)];
+    for architecture in ARCHITECTURES {
+        let kept = read(&workspace.root().join(object(architecture)))?;
+        found.push((object_key(architecture), source_hash::of_bytes(&kept)));
+    }
+    for (key, found) in found {
+        let recorded = recorded(&lines, &key).with_context(|| format!("{BUILD} has no line `{key}`"))?;
         if recorded != found {
             bail!("{BUILD} names {key} {recorded}, and they are {found}: run `cargo xtask build-ebpf`");
         }
     }
     Ok(())
+}
+
+/// The objects of all architectures, each with its architecture.
+type Objects = Vec<(&'static str, Vec<u8>)>;
+
+fn built(workspace: &Workspace, toolchain: &Toolchain) -> Result<Objects> {
+    let build = |architecture| {
+        Ok((architecture, read(&compile(workspace, toolchain, architecture, Flavour::Released)?)?))
+    };
+    ARCHITECTURES.into_iter().map(build).collect()
 }
 
 #[derive(Clone, Copy)]
@@ -74,12 +97,19 @@ enum Flavour {
     Logging,
 }
 
-/// Compiles, links and strips; returns the stripped object.
-fn compile(workspace: &Workspace, toolchain: &Toolchain, flavour: Flavour) -> Result<PathBuf> {
+/// Compiles, links and strips; returns the stripped object. Each architecture has a target folder of its own:
+/// in a common one each build would throw the other's away.
+fn compile(
+    workspace: &Workspace,
+    toolchain: &Toolchain,
+    architecture: &str,
+    flavour: Flavour,
+) -> Result<PathBuf> {
     let target = workspace.target().join(match flavour {
         Flavour::Released => "ebpf",
         Flavour::Logging => "ebpf-log",
     });
+    let target = target.join(architecture);
     let mut cargo = workspace.cargo();
     cargo.current_dir(workspace.kernel_crate());
     cargo.args(["build", "--locked", "--release", "--target", TARGET, "--target-dir"]).arg(&target);
@@ -88,7 +118,7 @@ fn compile(workspace: &Workspace, toolchain: &Toolchain, flavour: Flavour) -> Re
     }
     toolchain.apply(&mut cargo)?;
     cargo.env("RUSTC_WRAPPER", std::env::current_exe()?).env(rustc_wrapper::MARK, "1");
-    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags(&remapped(workspace, &target)?));
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags(architecture, &remapped(workspace, &target)?));
     crate::command::run(&mut cargo)?;
     let stripped = target.join("tracer.bpf.o");
     toolchain.strip(&target.join(TARGET).join("release/tracer"), &stripped)?;
@@ -116,17 +146,27 @@ fn cargo_home() -> Result<PathBuf> {
     }
 }
 
-/// The compiler's flags, in cargo's own separated form: paths may hold blanks.
-fn flags(remapped: &[(PathBuf, &str)]) -> String {
+/// The compiler's flags, in cargo's own separated form: paths may hold blanks. aya-ebpf takes the registers'
+/// layout from the cfg, and that of the machine that builds where it is not given.
+fn flags(architecture: &str, remapped: &[(PathBuf, &str)]) -> String {
     let mut flags: Vec<String> =
         ["-C", "linker=bpf-linker", "-C", "debuginfo=2", "-C", "link-arg=--btf"].map(str::to_owned).to_vec();
+    flags.extend(["--cfg".to_owned(), format!("bpf_target_arch=\"{architecture}\"")]);
     flags.extend(remapped.iter().map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display())));
     flags.join("\u{1f}")
 }
 
-fn build_lines(workspace: &Workspace, toolchain: &Toolchain, object: &[u8]) -> Result<String> {
-    let sources = source_hash::of_sources(workspace.root())?;
-    Ok(format!("sources {sources}\n{}object {}\n", toolchain.describe(), source_hash::of_bytes(object)))
+fn build_lines(workspace: &Workspace, toolchain: &Toolchain, objects: &Objects) -> Result<String> {
+    let mut lines =
+        format!("sources {}\n{}", source_hash::of_sources(workspace.root())?, toolchain.describe());
+    for (architecture, bytes) in objects {
+        lines += &format!("{} {}\n", object_key(architecture), source_hash::of_bytes(bytes));
+    }
+    Ok(lines)
+}
+
+fn object_key(architecture: &str) -> String {
+    format!("object {architecture}")
 }
 
 fn recorded<'a>(lines: &'a str, key: &str) -> Option<&'a str> {
@@ -143,15 +183,16 @@ mod tests {
 
     #[test]
     fn a_line_is_found_by_its_whole_key() {
-        let lines = "sources sha256:1\nrustc 1.96.0 (x)\nobject sha256:2\n";
-        assert_eq!(recorded(lines, "object"), Some("sha256:2"));
+        let lines = "sources sha256:1\nrustc 1.96.0 (x)\nobject x86_64 sha256:2\n";
+        assert_eq!(recorded(lines, &object_key("x86_64")), Some("sha256:2"));
+        assert_eq!(recorded(lines, &object_key("aarch64")), None);
         assert_eq!(recorded(lines, "sources"), Some("sha256:1"));
         assert_eq!(recorded(lines, "source"), None);
     }
 
     #[test]
     fn a_folder_with_a_blank_stays_one_flag() {
-        let flags = flags(&[(PathBuf::from("/a b"), "/c")]);
+        let flags = flags("x86_64", &[(PathBuf::from("/a b"), "/c")]);
         assert_eq!(flags.split('\u{1f}').next_back(), Some("--remap-path-prefix=/a b=/c"));
     }
 }
