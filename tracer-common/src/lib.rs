@@ -6,8 +6,10 @@
 
 mod control;
 mod offsets;
+mod proof;
 mod record;
 
 pub use control::*;
 pub use offsets::*;
+pub use proof::*;
 pub use record::*;

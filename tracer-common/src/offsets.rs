@@ -84,7 +84,24 @@ pub struct Offsets {
     pub net_cookie: u32,
     /// `sock.sk_socket`
     pub sk_socket: u32,
+    /// `sock_common.skc_cookie`
+    pub cookie: u32,
+    /// `sk_buff.head`
+    pub skb_head: u32,
+    /// `sk_buff.network_header`
+    pub network_header: u32,
+    /// `sk_buff.transport_header`
+    pub transport_header: u32,
+    /// `sk_buff.protocol` (network order)
+    pub skb_protocol: u32,
 }
+
+/// `bpf_get_current_task_btf` is to be had (5.11 and later): tasks are read by plain loads.
+pub const READS_TASK_TYPE: u32 = 1;
+/// Tracing programs may ask for a socket's cookie (5.12 and later).
+pub const READS_COOKIE: u32 = 2;
+/// Sockets are known by their address alone, as in kprobes: they are read by `bpf_probe_read_kernel`.
+pub const READS_BY_PROBE: u32 = 4;
 
 /// What the programs are told once, before they load.
 #[repr(C)]
@@ -99,6 +116,11 @@ pub struct Settings {
     /// 1 when the plan sees accepts by the first use of the connection, for which each inbound
     /// connection is remembered from its handshake on.
     pub accept_by_use: u32,
+    /// The self-test's network namespace: programs leave their mark for its sockets and tell nothing of
+    /// them; 0 means that there is none.
+    pub proof_netns: u32,
+    /// [`READS_TASK_TYPE`] and its neighbours: what programs of this kernel and plan may use.
+    pub reads: u32,
     /// Keeps the layout free of implicit padding.
     pub reserved: u32,
 }

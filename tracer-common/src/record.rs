@@ -163,7 +163,22 @@ pub struct Flow {
     pub reported: u64,
 }
 
+/// What the kernel side remembers of one socket, by its cookie (its address where it has none).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct SocketState {
+    /// 1 while an inbound connection has not yet been seen in a process's hands.
+    pub awaits_accept: u32,
+    /// 1 when the program named the port in `bind()`, where only the call itself tells.
+    pub port_chosen: u32,
+    /// Payload bytes that a UDP socket sent.
+    pub sent: u64,
+    /// Payload bytes that a UDP socket received.
+    pub received: u64,
+}
+
 const _: () = {
     assert!(size_of::<FlowKey>() == 32);
     assert!(size_of::<Flow>() == 24);
+    assert!(size_of::<SocketState>() == 24);
 };

@@ -10,6 +10,7 @@ mod emit;
 mod handlers;
 mod maps;
 mod plan;
+mod proof;
 mod sock;
 mod task;
 

@@ -1,11 +1,10 @@
 //! The maps, and what user space sets before the programs load.
 
 use aya_ebpf::{
-    btf_maps::SkStorage,
-    macros::{btf_map, map},
-    maps::{Array, LruHashMap, RingBuf},
+    macros::map,
+    maps::{Array, HashMap, LruHashMap, RingBuf},
 };
-use tracer_common::{CONTROL_ENTRIES, Offsets, Settings};
+use tracer_common::{CONTROL_ENTRIES, Offsets, PROGRAMS, Settings, SocketState};
 
 /// `BPF_F_MMAPABLE` of `include/uapi/linux/bpf.h`.
 const MMAPABLE: u32 = 1 << 10;
@@ -22,9 +21,18 @@ pub(crate) static CONTROL: Array<u64> = Array::with_max_entries(CONTROL_ENTRIES,
 #[map]
 pub(crate) static FLOWS: LruHashMap<FlowKey, Flow> = LruHashMap::with_max_entries(65_536, 0);
 
-/// What is remembered of one socket; it goes when the socket goes.
-#[btf_map]
-pub(crate) static SOCKETS: SkStorage<SocketState> = SkStorage::new();
+/// What is remembered of a socket, by its key. Filled at birth, emptied at the end; preallocated,
+/// because tracing programs of older kernels may use no other kind.
+#[map]
+pub(crate) static SOCKETS: HashMap<u64, SocketState> = HashMap::with_max_entries(131_072, 0);
+
+/// Arguments of calls whose return is hooked too, by task and function.
+#[map]
+pub(crate) static CALLS: LruHashMap<CallKey, Call> = LruHashMap::with_max_entries(8_192, 0);
+
+/// A mark for each program that ran for the self-test's namespace.
+#[map]
+pub(crate) static PROOF: Array<u64> = Array::with_max_entries(PROGRAMS.len() as u32, 0);
 
 /// The members' places in the running kernel.
 #[unsafe(no_mangle)]
@@ -32,22 +40,29 @@ static OFFSETS: Offsets = unsafe { core::mem::zeroed() };
 
 /// What the user asked for.
 #[unsafe(no_mangle)]
-static SETTINGS: Settings = Settings { own_pid: 0, netns: 0, udp_period: 0, accept_by_use: 0, reserved: 0 };
+static SETTINGS: Settings = unsafe { core::mem::zeroed() };
 
 /// Key of [`FLOWS`]; user space looks flows up by the same bytes.
 pub(crate) use tracer_common::{Flow, FlowKey};
 
-/// See [`SOCKETS`].
+/// Key of [`CALLS`].
 #[repr(C)]
-pub(crate) struct SocketState {
-    /// 1 while an inbound connection has not yet been seen in a process's hands.
-    pub(crate) awaits_accept: u32,
-    /// 1 when the program named the port in `bind()`, where only the call itself tells.
-    pub(crate) port_chosen: u32,
-    /// Payload bytes that a UDP socket sent.
-    pub(crate) sent: u64,
-    /// Payload bytes that a UDP socket received.
-    pub(crate) received: u64,
+#[derive(Clone, Copy)]
+pub(crate) struct CallKey {
+    /// `bpf_get_current_pid_tgid()`
+    pub(crate) task: u64,
+    /// Which function: one may call another.
+    pub(crate) function: u64,
+}
+
+/// See [`CALLS`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Call {
+    /// First argument: the socket.
+    pub(crate) socket: u64,
+    /// Second argument: an address in kernel memory.
+    pub(crate) address: u64,
 }
 
 /// Offsets as constants that the verifier knows: `.rodata` is frozen before the programs load.
@@ -65,30 +80,17 @@ pub(crate) fn offsets() -> *const Offsets {
     &raw const OFFSETS
 }
 
-/// The tracer's own process id.
-#[inline(always)]
-pub(crate) fn own_pid() -> u32 {
-    // SAFETY: a static of this program.
-    unsafe { core::ptr::read_volatile(&raw const SETTINGS.own_pid) }
+/// One of the settings, as constant as an offset.
+macro_rules! setting {
+    ($member:ident) => {{
+        // SAFETY: as in `offset!`.
+        unsafe { core::ptr::read_volatile(&raw const (*$crate::maps::settings()).$member) }
+    }};
 }
+pub(crate) use setting;
 
-/// The network namespace asked for, 0 for all.
+/// Where [`setting!`] reads.
 #[inline(always)]
-pub(crate) fn only_netns() -> u32 {
-    // SAFETY: a static of this program.
-    unsafe { core::ptr::read_volatile(&raw const SETTINGS.netns) }
-}
-
-/// Whether accepts are seen by the first use of the connection.
-#[inline(always)]
-pub(crate) fn accept_by_use() -> bool {
-    // SAFETY: a static of this program.
-    unsafe { core::ptr::read_volatile(&raw const SETTINGS.accept_by_use) != 0 }
-}
-
-/// Nanoseconds between two reports of one UDP flow.
-#[inline(always)]
-pub(crate) fn udp_period() -> u64 {
-    // SAFETY: a static of this program.
-    unsafe { core::ptr::read_volatile(&raw const SETTINGS.udp_period) }
+pub(crate) fn settings() -> *const Settings {
+    &raw const SETTINGS
 }

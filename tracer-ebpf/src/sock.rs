@@ -1,12 +1,17 @@
 //! The only file that reads sockets.
 //!
 //! Plain loads through typed pointers: the verifier checks them at load, they cost no helper call,
-//! and they work under lockdown where `bpf_probe_read_kernel` does not.
+//! and they work under lockdown where `bpf_probe_read_kernel` does not. Kprobes have addresses without
+//! a type: a setting, which the verifier knows, makes the same loads go through that helper.
 
-use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
-use tracer_common::{FLAG_CONNECTED, FLAG_PORT_BOUND, FLAG_V6ONLY, Record};
+use core::mem::MaybeUninit;
 
-use crate::maps::{offset, only_netns};
+use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_probe_read_kernel};
+use tracer_common::{
+    ABSENT, FLAG_CONNECTED, FLAG_NO_BYTES, FLAG_PORT_BOUND, FLAG_V6ONLY, READS_BY_PROBE, READS_COOKIE, Record,
+};
+
+use crate::maps::{offset, setting};
 
 /// `AF_INET`
 pub(crate) const INET: u16 = 2;
@@ -35,12 +40,34 @@ const ECONNABORTED: u32 = 103;
 /// `EADDRNOTAVAIL`, for a connect that found no free port.
 const EADDRNOTAVAIL: u32 = 99;
 
-/// Loads a member of a kernel structure; the verifier knows `base`'s type and refuses a wrong place.
+/// Loads a member of a socket, or of what it points to.
 #[inline(always)]
 pub(crate) fn load<T: Copy>(base: *const u8, offset: u32) -> T {
+    if setting!(reads) & READS_BY_PROBE != 0 { probe(base, offset) } else { plain(base, offset) }
+}
+
+/// Loads a member of a structure whose type the verifier knows; it refuses a wrong place.
+#[inline(always)]
+pub(crate) fn plain<T: Copy>(base: *const u8, offset: u32) -> T {
     // SAFETY: checked by the verifier, which knows the type of `base` and the value of `offset`;
     // faults are handled by the kernel.
     unsafe { core::ptr::read_volatile(base.add(offset as usize).cast::<T>()) }
+}
+
+/// Loads from any kernel address; what cannot be read is zero.
+#[inline(always)]
+pub(crate) fn probe<T: Copy>(base: *const u8, offset: u32) -> T {
+    let mut value = MaybeUninit::<T>::zeroed();
+    // SAFETY: the helper survives any address, and writes all of the place or zeros it; every `T` that
+    // is loaded is an integer or a pointer.
+    unsafe {
+        bpf_probe_read_kernel(
+            value.as_mut_ptr().cast(),
+            size_of::<T>() as u32,
+            base.wrapping_add(offset as usize).cast(),
+        );
+        value.assume_init()
+    }
 }
 
 /// `struct sock_common` or a structure that begins with it.
@@ -101,11 +128,23 @@ impl Sock {
         self.copy(offset!(v6_daddr), to);
     }
 
-    /// The socket's cookie; tracing programs only.
+    /// The socket's cookie. Where tracing programs may not ask for it, other programs have seen to it
+    /// that there is one; 0 for the few sockets that have none.
     #[inline(always)]
     pub(crate) fn cookie(self) -> u64 {
-        // SAFETY: the verifier checks that the pointer is a socket.
-        unsafe { bpf_get_socket_cookie(self.0 as *mut _) }
+        if setting!(reads) & READS_COOKIE != 0 {
+            // SAFETY: the verifier checks that the pointer is a socket.
+            unsafe { bpf_get_socket_cookie(self.0 as *mut _) }
+        } else {
+            load(self.0, offset!(cookie))
+        }
+    }
+
+    /// By what the maps know the socket: its cookie, or its address where it has none.
+    #[inline(always)]
+    pub(crate) fn key(self) -> u64 {
+        let cookie = self.cookie();
+        if cookie == 0 { self.0 as u64 } else { cookie }
     }
 
     /// Inode number of the socket's network namespace.
@@ -118,7 +157,7 @@ impl Sock {
     /// False when the user asked for another namespace.
     #[inline(always)]
     pub(crate) fn is_wanted(self) -> bool {
-        only_netns() == 0 || only_netns() == self.netns()
+        setting!(netns) == 0 || setting!(netns) == self.netns()
     }
 
     /// Writes what `struct sock_common` holds: every socket has it, request and time-wait ones too.
@@ -156,9 +195,11 @@ impl Sock {
     pub(crate) fn fill_with(self, record: &mut Record, cookie: u64) {
         self.fill_common(record, cookie);
         record.protocol = self.protocol();
-        let locks = load::<u8>(self.0, offset!(userlocks)) >> offset!(userlocks_shift);
-        if locks & BINDPORT_LOCK != 0 {
-            record.flags |= FLAG_PORT_BOUND;
+        if offset!(userlocks) != ABSENT {
+            let locks = load::<u8>(self.0, offset!(userlocks)) >> offset!(userlocks_shift);
+            if locks & BINDPORT_LOCK != 0 {
+                record.flags |= FLAG_PORT_BOUND;
+            }
         }
         if record.protocol != TCP && record.state == ESTABLISHED {
             record.flags |= FLAG_CONNECTED;
@@ -168,6 +209,13 @@ impl Sock {
     /// Payload bytes of a TCP connection. `bytes_received` counts the peer's FIN as one byte.
     #[inline(always)]
     pub(crate) fn fill_bytes(self, tcp: *const u8, record: &mut Record) {
+        if offset!(bytes_sent) == ABSENT
+            || offset!(bytes_retrans) == ABSENT
+            || offset!(bytes_received) == ABSENT
+        {
+            record.flags |= FLAG_NO_BYTES;
+            return;
+        }
         let sent: u64 = load(tcp, offset!(bytes_sent));
         let again: u64 = load(tcp, offset!(bytes_retrans));
         let received: u64 = load(tcp, offset!(bytes_received));

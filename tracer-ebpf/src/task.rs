@@ -1,14 +1,23 @@
 //! Reads the acting task.
 
-use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
-use tracer_common::Record;
+use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_get_current_task_btf};
+use tracer_common::{ABSENT, READS_TASK_TYPE, Record};
 
 use crate::{
-    maps::{offset, own_pid},
-    sock::load,
+    maps::{offset, setting},
+    sock::{plain, probe},
 };
 
-/// `struct task_struct`, known to the verifier by its BTF type.
+/// No namespace has this cookie: they count up from 1.
+pub(crate) const NO_NETNS_COOKIE: u64 = u64::MAX;
+
+/// Loads a member of a task, or of what it points to: plainly where the verifier knows the type.
+#[inline(always)]
+fn load<T: Copy>(base: *const u8, offset: u32) -> T {
+    if setting!(reads) & READS_TASK_TYPE != 0 { plain(base, offset) } else { probe(base, offset) }
+}
+
+/// `struct task_struct`, known to the verifier by its BTF type where the kernel has it (5.11).
 #[derive(Clone, Copy)]
 pub(crate) struct Task(*const u8);
 
@@ -16,8 +25,13 @@ impl Task {
     /// The task that runs now; in softirq context it is whoever was interrupted.
     #[inline(always)]
     pub(crate) fn current() -> Self {
-        // SAFETY: a helper without arguments.
-        Self(unsafe { bpf_get_current_task_btf() } as *const u8)
+        if setting!(reads) & READS_TASK_TYPE != 0 {
+            // SAFETY: a helper without arguments.
+            Self(unsafe { bpf_get_current_task_btf() } as *const u8)
+        } else {
+            // SAFETY: as above.
+            Self(unsafe { bpf_get_current_task() } as *const u8)
+        }
     }
 
     /// A task that an iterator hands over.
@@ -35,7 +49,7 @@ impl Task {
     /// True for the tracer itself.
     #[inline(always)]
     pub(crate) fn is_tracer(self) -> bool {
-        self.pid() == own_pid()
+        self.pid() == setting!(own_pid)
     }
 
     /// Writes the task into the record, with the evidence that ties it to the socket.
@@ -46,7 +60,9 @@ impl Task {
         record.tid = load(self.0, offset!(tid));
         let leader: *const u8 = load(self.0, offset!(group_leader));
         record.process_start = load(leader, offset!(start_boottime));
-        record.exec_id = load::<u64>(self.0, offset!(self_exec_id)) as u32;
+        if offset!(self_exec_id) != ABSENT {
+            record.exec_id = load::<u64>(self.0, offset!(self_exec_id)) as u32;
+        }
         let parent: *const u8 = load(self.0, offset!(real_parent));
         record.ppid = load(parent, offset!(tgid));
         let cred: *const u8 = load(self.0, offset!(cred));
@@ -60,7 +76,8 @@ impl Task {
         }
     }
 
-    /// Inode number and cookie of the network namespace that the task is in.
+    /// Inode number and cookie of the network namespace that the task is in; where the kernel does not
+    /// show the cookie it is [`NO_NETNS_COOKIE`].
     #[inline(always)]
     pub(crate) fn netns(self) -> (u32, u64) {
         let nsproxy: *const u8 = load(self.0, offset!(nsproxy));
@@ -68,6 +85,8 @@ impl Task {
             return (0, 0); // a task that is already leaving
         }
         let net: *const u8 = load(nsproxy, offset!(net_ns));
-        (load(net, offset!(net_inum)), load(net, offset!(net_cookie)))
+        let cookie =
+            if offset!(net_cookie) == ABSENT { NO_NETNS_COOKIE } else { load(net, offset!(net_cookie)) };
+        (load(net, offset!(net_inum)), cookie)
     }
 }

@@ -4,12 +4,13 @@ use std::fmt::Write as _;
 
 use crate::{
     bpf::{
-        loader::{self, Kernel},
+        kernel::Kernel,
+        loader,
         plan::{PLANS, Plan},
     },
     model::event::Coverage,
     privileges,
-    source::live::kernel_release,
+    source::{live::kernel_release, sockdiag},
 };
 
 /// Tries every plan and says what came of it. Nothing stays behind: what is loaded goes at once.
@@ -49,7 +50,7 @@ fn plans(kernel: &Kernel, text: &mut String) {
             }
         }
     }
-    text.push_str("kprobe      not in this version\npoll        not in this version\n");
+    text.push_str("poll        not in this version\n");
     match chosen {
         Some((name, coverage)) => {
             let _ = writeln!(text, "\n`tracer live` would use the plan {name}:");
@@ -64,8 +65,10 @@ fn plans(kernel: &Kernel, text: &mut String) {
 }
 
 fn try_plan(kernel: &Kernel, plan: &Plan) -> Result<Vec<Coverage>, String> {
-    let settings = loader::settings(None);
-    loader::load(kernel, plan, settings).map(|loaded| loaded.coverage).map_err(|e| e.to_string())
+    let settings = loader::settings(None, None);
+    loader::load(kernel, plan, settings, sockdiag::name_all)
+        .map(|loaded| loaded.coverage)
+        .map_err(|e| e.to_string())
 }
 
 /// The coverage as lines: what is seen and by which hooks, then what is not and why.

@@ -3,13 +3,13 @@
 use aya_ebpf::helpers::generated::{
     bpf_seq_write, bpf_skc_to_tcp_sock, bpf_skc_to_tcp_timewait_sock, bpf_sock_from_file,
 };
-use tracer_common::{FLAG_REMNANT, HOW_HELD, KIND_HELD, KIND_SEEN, Record};
+use tracer_common::{ABSENT, FLAG_REMNANT, HOW_HELD, KIND_HELD, KIND_SEEN, Record};
 
 use super::make_state_of;
 use crate::{
     emit::{now, zeroed},
-    maps::offset,
-    sock::{ESTABLISHED, Sock, TCP, load},
+    maps::{offset, setting},
+    sock::{ESTABLISHED, Sock, TCP, plain},
     task::Task,
 };
 
@@ -29,9 +29,9 @@ pub(crate) fn tcp(seq: *const u8, sk: Sock) {
         if full.0.is_null() {
             record.flags |= FLAG_REMNANT;
         }
-        if !remnant.is_null() {
+        if !remnant.is_null() && offset!(tw_substate) != ABSENT {
             // The state of the connection; the structure's own is always time-wait.
-            record.state = load(remnant, offset!(tw_substate));
+            record.state = plain(remnant, offset!(tw_substate));
         }
     });
     if !full.0.is_null() && full.state() == ESTABLISHED && full.is_unowned() {
@@ -42,7 +42,10 @@ pub(crate) fn tcp(seq: *const u8, sk: Sock) {
 /// An established socket that nobody owns waits in a listener's queue: its accept will be told.
 #[inline(always)]
 fn await_accept(sk: Sock) {
-    if let Some(state) = make_state_of(sk.0) {
+    if setting!(accept_by_use) == 0 {
+        return;
+    }
+    if let Some(state) = make_state_of(sk.key()) {
         state.awaits_accept = 1;
     }
 }
@@ -64,7 +67,7 @@ pub(crate) fn held(seq: *const u8, task: Task, fd: u32, file: *const u8) {
     if socket.is_null() {
         return;
     }
-    let sk = Sock(load(socket, offset!(socket_sk)));
+    let sk = Sock(plain(socket, offset!(socket_sk)));
     if sk.0.is_null() || !(sk.is_tcp() || sk.is_udp()) {
         return;
     }

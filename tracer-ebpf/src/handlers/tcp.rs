@@ -2,14 +2,14 @@
 
 use aya_ebpf::helpers::generated::bpf_skc_to_tcp_sock;
 use tracer_common::{
-    FAULT_BYTES, HOW_CALL, KIND_ACCEPT, KIND_CLOSE, KIND_CONNECT, KIND_ESTABLISHED, KIND_FAILED,
-    KIND_INCOMING, KIND_LISTEN, Record,
+    FAULT_BYTES, FAULT_PEER, HOW_CALL, KIND_ACCEPT, KIND_CLOSE, KIND_CONNECT, KIND_ESTABLISHED, KIND_FAILED,
+    KIND_INCOMING, KIND_LISTEN, READS_BY_PROBE, Record,
 };
 
-use super::{make_state_of, state_of, try_state_of};
+use super::{forget, make_state_of, peer::socket_address, state_of};
 use crate::{
     emit::emit,
-    maps::accept_by_use,
+    maps::setting,
     sock::{CLOSE, ESTABLISHED, LISTEN, SYN_RECV, SYN_SENT, Sock, source_port},
     task::Task,
 };
@@ -38,6 +38,28 @@ fn in_context(sk: Sock, cookie: u64, kind: u8) {
     });
 }
 
+/// A connect that ended before a packet was sent (no route, for example): no other hook sees it.
+/// `address` is the one that was asked for, `result` what the call returns.
+#[inline(always)]
+pub(crate) fn refused(sk: Sock, address: *const u8, result: i32) {
+    let task = Task::current();
+    if result >= 0 || sk.state() != CLOSE || !sk.is_wanted() || task.is_tracer() {
+        return;
+    }
+    emit(KIND_FAILED, |record| {
+        sk.fill(record);
+        task.fill(record, HOW_CALL);
+        record.error = result.unsigned_abs();
+        match socket_address(address) {
+            Some(peer) => {
+                record.remote = peer.address;
+                record.remote_port = peer.port;
+            }
+            None => record.faults |= FAULT_PEER,
+        }
+    });
+}
+
 /// `inet_sock_set_state`: outcomes and ends. Mostly in softirq, so no task is read.
 #[inline(always)]
 pub(crate) fn state_change(sk: Sock, old: u8, new: u8) {
@@ -62,8 +84,8 @@ pub(crate) fn state_change(sk: Sock, old: u8, new: u8) {
 /// The handshake of an inbound connection is complete; whoever takes it over is still to be seen.
 #[inline(always)]
 fn incoming(sk: Sock) {
-    if accept_by_use()
-        && let Some(state) = make_state_of(sk.0)
+    if setting!(accept_by_use) != 0
+        && let Some(state) = make_state_of(sk.key())
     {
         state.awaits_accept = 1;
     }
@@ -84,14 +106,14 @@ fn close(sk: Sock, old: u8) {
             record.bytes_received = 0;
         }
     });
+    forget(sk.key());
 }
 
 /// What outlives the socket's unbinding, which comes before its last change of state: the port it
 /// had, and its byte counts.
 #[inline(always)]
 fn fill_end(sk: Sock, record: &mut Record) {
-    // SAFETY: the verifier checks that the pointer is a socket.
-    let tcp = unsafe { bpf_skc_to_tcp_sock(sk.0 as *mut _) } as *const u8;
+    let tcp = tcp_sock(sk);
     if tcp.is_null() {
         record.faults |= FAULT_BYTES;
     } else {
@@ -100,45 +122,65 @@ fn fill_end(sk: Sock, record: &mut Record) {
     }
 }
 
-/// An accepted socket is grafted or returned: exactly the acceptor's context. Counted once.
+/// The same socket as `struct tcp_sock`: to a probe every address is good, to the verifier it must be
+/// proven.
 #[inline(always)]
-pub(crate) fn accept(sk: Sock) {
-    if !sk.is_tcp() || !claim(sk.0, true) || !sk.is_wanted() {
+fn tcp_sock(sk: Sock) -> *const u8 {
+    if setting!(reads) & READS_BY_PROBE != 0 {
+        return sk.0;
+    }
+    // SAFETY: the verifier checks that the pointer is a socket.
+    unsafe { bpf_skc_to_tcp_sock(sk.0 as *mut _) as *const u8 }
+}
+
+/// `inet_csk_accept` returns a connection: exactly the acceptor's context. A mark tells the hook that
+/// comes next in the same call, [`grafted`].
+#[inline(always)]
+pub(crate) fn accepted(sk: Sock) {
+    if !sk.is_tcp() || !sk.is_wanted() {
         return;
     }
-    emit(KIND_ACCEPT, |record| {
-        sk.fill(record);
-        Task::current().fill(record, HOW_CALL);
-    });
+    let _ = make_state_of(sk.key());
+    tell_accept(sk, HOW_CALL);
+}
+
+/// An accepted socket gets its descriptor: the acceptor's context too, also of servers that were waiting
+/// in accept() before the hooks came. Told only when [`accepted`] has not.
+#[inline(always)]
+pub(crate) fn grafted(sk: Sock) {
+    if !sk.is_tcp() || !sk.is_wanted() {
+        return;
+    }
+    let key = sk.key();
+    if state_of(key).is_some() {
+        forget(key);
+    } else {
+        tell_accept(sk, HOW_CALL);
+    }
 }
 
 /// A process uses a TCP socket: for an inbound connection not yet seen accepted, that is the sign.
 #[inline(always)]
 pub(crate) fn first_use(sk: Sock, how: u8) {
-    if !claim(sk.0, false) || !sk.is_wanted() {
-        return;
+    if claim(sk.key()) && sk.is_wanted() {
+        tell_accept(sk, how);
     }
+}
+
+#[inline(always)]
+fn tell_accept(sk: Sock, how: u8) {
     emit(KIND_ACCEPT, |record| {
         sk.fill(record);
         Task::current().fill(record, how);
     });
 }
 
-/// True once for each inbound connection. A connection older than the hooks has no state: `unknown`
-/// says whether the hook is proof enough to count it now.
+/// True once for each inbound connection that waits to be accepted.
 #[inline(always)]
-pub(crate) fn claim(sk: *const u8, unknown: bool) -> bool {
-    match state_of(sk) {
-        Some(state) if state.awaits_accept == 1 => {
-            state.awaits_accept = 0;
-            true
-        }
-        Some(_) => false,
-        None if unknown => {
-            // Without memory for it a second hook tells the same accept again; user space knows.
-            let _ = try_state_of(sk);
-            true
-        }
-        None => false,
+pub(crate) fn claim(key: u64) -> bool {
+    let waits = state_of(key).is_some_and(|state| state.awaits_accept == 1);
+    if waits {
+        forget(key);
     }
+    waits
 }

@@ -2,15 +2,19 @@
 //! a period; in between only counters move.
 
 use tracer_common::{
-    DIRECTION_SENT, FLAG_NO_BYTES, FLAG_NO_PEER, HOW_CALL, KIND_BIND, KIND_CLOSE, KIND_CONNECT, KIND_UDP,
-    Record,
+    DIRECTION_RECEIVED, DIRECTION_SENT, FLAG_NO_BYTES, FLAG_NO_PEER, Flow, FlowKey, HOW_CALL, KIND_BIND,
+    KIND_CLOSE, KIND_CONNECT, KIND_UDP, Record,
 };
 
-use super::{make_state_of, state_of};
+use super::{
+    forget, make_state_of,
+    peer::{Peer, is_v4_mapped, named, sender},
+    state_of,
+};
 use crate::{
     emit::{emit, now},
-    maps::{FLOWS, Flow, FlowKey, udp_period},
-    sock::{INET6, Sock, put_v4},
+    maps::{FLOWS, setting},
+    sock::Sock,
     task::Task,
 };
 
@@ -18,7 +22,7 @@ use crate::{
 #[inline(always)]
 pub(crate) fn bind(sk: Sock) {
     if sk.is_udp() {
-        let _ = make_state_of(sk.0); // its byte counts begin here
+        let _ = make_state_of(sk.key()); // its byte counts begin here
     }
     in_context(sk, KIND_BIND);
 }
@@ -50,14 +54,15 @@ pub(crate) fn close(sk: Sock) {
     emit(KIND_CLOSE, |record| {
         sk.fill(record);
         record.state = crate::sock::CLOSE;
-        fill_totals(sk.0, record);
+        fill_totals(sk.key(), record);
     });
+    forget(sk.key());
 }
 
 /// Byte totals of the socket; a socket older than the hooks has none that are whole.
 #[inline(always)]
-pub(crate) fn fill_totals(sk: *const u8, record: &mut Record) {
-    match state_of(sk) {
+pub(crate) fn fill_totals(key: u64, record: &mut Record) {
+    match state_of(key) {
         Some(state) => {
             record.bytes_sent = state.sent;
             record.bytes_received = state.received;
@@ -68,8 +73,11 @@ pub(crate) fn fill_totals(sk: *const u8, record: &mut Record) {
 
 /// Adds a datagram's payload to the socket's totals.
 #[inline(always)]
-pub(crate) fn add_bytes(sk: *const u8, direction: u8, bytes: u64) {
-    if let Some(state) = make_state_of(sk) {
+pub(crate) fn add_bytes(sk: Sock, direction: u8, bytes: u64) {
+    if !sk.is_wanted() {
+        return;
+    }
+    if let Some(state) = make_state_of(sk.key()) {
         if direction == DIRECTION_SENT {
             state.sent += bytes;
         } else {
@@ -80,47 +88,22 @@ pub(crate) fn add_bytes(sk: *const u8, direction: u8, bytes: u64) {
 
 /// Remembers at the call of `bind()` whether the program named a port.
 #[inline(always)]
-pub(crate) fn binds(sk: *const u8, port: u16) {
-    if let Some(state) = make_state_of(sk) {
+pub(crate) fn binds(key: u64, port: u16) {
+    if let Some(state) = make_state_of(key) {
         state.port_chosen = (port != 0).into();
     }
 }
 
+/// The socket of this key is gone.
+#[inline(always)]
+pub(crate) fn released(key: u64) {
+    forget(key);
+}
+
 /// What [`binds`] remembered.
 #[inline(always)]
-pub(crate) fn has_chosen_port(sk: *const u8) -> bool {
-    state_of(sk).is_some_and(|state| state.port_chosen == 1)
-}
-
-/// The other end of a datagram.
-#[derive(Clone, Copy)]
-pub(crate) struct Peer {
-    /// Address in v4-mapped form.
-    pub(crate) address: [u8; 16],
-    /// Port, host order.
-    pub(crate) port: u16,
-}
-
-impl Peer {
-    /// An IPv4 peer; address in network order, port in host order.
-    #[inline(always)]
-    pub(crate) fn v4(address: u32, port: u16) -> Self {
-        let mut peer = Self { address: [0; 16], port };
-        put_v4(&mut peer.address, address);
-        peer
-    }
-
-    /// The peer that a connected socket has.
-    #[inline(always)]
-    pub(crate) fn connected(sk: Sock) -> Self {
-        let mut record = Peer { address: [0; 16], port: sk.remote_port() };
-        if sk.family() == INET6 {
-            sk.copy_remote_v6(&mut record.address);
-        } else {
-            put_v4(&mut record.address, sk.remote_v4());
-        }
-        record
-    }
+pub(crate) fn has_chosen_port(key: u64) -> bool {
+    state_of(key).is_some_and(|state| state.port_chosen == 1)
 }
 
 /// Counts one datagram; true when the flow is to be reported now, with its totals.
@@ -133,14 +116,14 @@ pub(crate) fn count(socket: u64, peer: &Peer, direction: u8, bytes: u64) -> Opti
         direction: direction.into(),
         reserved: 0,
     };
-    let now = now();
+    let (now, period) = (now(), setting!(udp_period));
     if let Some(flow) = FLOWS.get_ptr_mut(key) {
         // SAFETY: a live entry; a count lost to a race with another CPU is made up by none, so the
         // counts are lower bounds under concurrent use of one socket.
         unsafe {
             (*flow).count += 1;
             (*flow).bytes += bytes;
-            if now - (*flow).reported < udp_period() {
+            if now - (*flow).reported < period {
                 return None;
             }
             (*flow).reported = now;
@@ -149,6 +132,39 @@ pub(crate) fn count(socket: u64, peer: &Peer, direction: u8, bytes: u64) -> Opti
     }
     let _ = FLOWS.insert(key, Flow { count: 1, bytes, reported: now }, 0);
     Some((1, bytes))
+}
+
+/// `udp_sendmsg` is called.
+#[inline(always)]
+pub(crate) fn sends(sk: Sock, message: *const u8, bytes: u64) {
+    sent(sk, named(sk, message), bytes);
+}
+
+/// `udpv6_sendmsg` is called; what goes to a v4-mapped address ends in `udp_sendmsg`.
+#[inline(always)]
+pub(crate) fn sends_v6(sk: Sock, message: *const u8, bytes: u64) {
+    let peer = named(sk, message);
+    if !peer.as_ref().is_some_and(is_v4_mapped) {
+        sent(sk, peer, bytes);
+    }
+}
+
+#[inline(always)]
+fn sent(sk: Sock, peer: Option<Peer>, bytes: u64) {
+    add_bytes(sk, DIRECTION_SENT, bytes);
+    datagram(sk, peer, DIRECTION_SENT, bytes);
+}
+
+/// A datagram is handed to the process and taken off the socket's queue; a negative `length` says that
+/// the process only looked at it.
+#[inline(always)]
+pub(crate) fn consumed(sk: Sock, packet: *const u8, length: i32) {
+    if length < 0 || !sk.is_udp() {
+        return;
+    }
+    let bytes = u64::from(length as u32);
+    add_bytes(sk, DIRECTION_RECEIVED, bytes);
+    datagram(sk, sender(packet), DIRECTION_RECEIVED, bytes);
 }
 
 /// One datagram of a socket that can be read: counted, and reported when it is due.
@@ -160,7 +176,7 @@ pub(crate) fn datagram(sk: Sock, peer: Option<Peer>, direction: u8, bytes: u64) 
     }
     let known = peer.is_some();
     let peer = peer.unwrap_or(Peer { address: [0; 16], port: 0 });
-    let Some((count, total)) = count(sk.cookie(), &peer, direction, bytes) else {
+    let Some((count, total)) = count(sk.key(), &peer, direction, bytes) else {
         return;
     };
     emit(KIND_UDP, |record| {

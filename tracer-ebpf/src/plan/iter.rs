@@ -7,7 +7,7 @@ use core::ffi::c_void;
 
 use crate::{
     handlers::seen,
-    sock::{Sock, load},
+    sock::{Sock, plain},
     task::Task,
 };
 
@@ -34,18 +34,18 @@ pub(crate) extern "C" fn held(ctx: *mut c_void) -> i32 {
     let task: *const u8 = member(ctx, 8);
     let file: *const u8 = member(ctx, 24);
     if !task.is_null() && !file.is_null() {
-        seen::held(seq_file(ctx), Task::from_ptr(task), load(ctx.cast(), 16), file);
+        seen::held(seq_file(ctx), Task::from_ptr(task), plain(ctx.cast(), 16), file);
     }
     0
 }
 
 #[inline(always)]
 fn member(ctx: *mut c_void, offset: u32) -> *const u8 {
-    load(ctx.cast(), offset)
+    plain(ctx.cast(), offset)
 }
 
 /// `meta->seq`
 #[inline(always)]
 fn seq_file(ctx: *mut c_void) -> *const u8 {
-    load(member(ctx, 0), 0)
+    plain(member(ctx, 0), 0)
 }

@@ -2,5 +2,6 @@
 
 mod fentry;
 mod iter;
+mod kprobe;
 mod shared;
 mod tracepoint;

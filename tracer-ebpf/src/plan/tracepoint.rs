@@ -12,24 +12,24 @@ use aya_ebpf::{
 };
 use tracer_common::{
     DIRECTION_RECEIVED, DIRECTION_SENT, FLAG_NO_ENDS, FLAG_PORT_BOUND, HOW_CALL, HOW_FIRST_USE, KIND_ACCEPT,
-    KIND_ATTEMPT, KIND_BIND, KIND_CLOSE, KIND_CONNECT, KIND_UDP, Record,
+    KIND_ATTEMPT, KIND_BIND, KIND_CLOSE, KIND_CONNECT, KIND_UDP, READS_COOKIE, Record, slot,
 };
 
 use crate::{
     emit::emit,
-    handlers::{
-        tcp,
-        udp::{self, Peer},
-    },
-    maps::only_netns,
+    handlers::{peer::Peer, tcp, udp},
+    maps::setting,
+    proof::{mark, proven},
     sock::{CLOSE, ESTABLISHED, INET6, Sock, TCP, UDP, UDPLITE, put_v4},
-    task::Task,
+    task::{NO_NETNS_COOKIE, Task},
 };
 
 /// The program lets the call go on.
-const ALLOW: i32 = 1;
+pub(super) const ALLOW: i32 = 1;
 /// `BPF_SOCK_OPS_TCP_CONNECT_CB`: called at the start of `tcp_connect()`.
 const TCP_CONNECT: u32 = 3;
+/// `BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB`: an inbound connection, before it becomes ESTABLISHED.
+const PASSIVE_ESTABLISHED: u32 = 5;
 /// `BPF_SOCK_OPS_TCP_LISTEN_CB`: called at the end of `listen()`.
 const TCP_LISTEN: u32 = 11;
 /// `MSG_PEEK` and `MSG_ERRQUEUE`: nothing was taken from the socket's queue.
@@ -40,13 +40,20 @@ const NOT_TAKEN: i32 = 0x2 | 0x2000;
 pub(crate) fn tcp_calls(ctx: SockOpsContext) -> u32 {
     let op = ctx.op();
     if op == TCP_CONNECT {
-        if let Some(sk) = full_socket(&ctx) {
+        if let Some(sk) = full_socket(&ctx)
+            && !proven!("tcp_calls", sk)
+        {
             tcp::connect(sk, cookie(&ctx));
         }
-    } else if op == TCP_LISTEN
-        && let Some(sk) = full_socket(&ctx)
-    {
-        tcp::listen(sk, cookie(&ctx));
+    } else if op == TCP_LISTEN {
+        if let Some(sk) = full_socket(&ctx)
+            && !proven!("tcp_calls", sk)
+        {
+            tcp::listen(sk, cookie(&ctx));
+        }
+    } else if op == PASSIVE_ESTABLISHED && setting!(reads) & READS_COOKIE == 0 {
+        // The tracepoint that comes next may not ask for the cookie, but it can read it.
+        cookie(&ctx);
     }
     ALLOW as u32
 }
@@ -59,7 +66,7 @@ fn cookie(ctx: &SockOpsContext) -> u64 {
 
 /// The socket with its kernel type, so that members can be read.
 #[inline(always)]
-fn full_socket(ctx: &SockOpsContext) -> Option<Sock> {
+pub(super) fn full_socket(ctx: &SockOpsContext) -> Option<Sock> {
     // SAFETY: the verifier checks the context and that null is ruled out before the helper.
     unsafe {
         let sk = (&raw const (*ctx.ops).__bindgen_anon_2.sk).read_volatile();
@@ -74,19 +81,19 @@ fn full_socket(ctx: &SockOpsContext) -> Option<Sock> {
 /// `connect()` of an IPv4 address.
 #[cgroup_sock_addr(connect4)]
 pub(crate) fn connect4(ctx: SockAddrContext) -> i32 {
-    connect(&ctx, v4_peer(&ctx));
+    connect(&ctx, const { slot("connect4") }, v4_peer(&ctx));
     ALLOW
 }
 
 /// `connect()` of an IPv6 address, v4-mapped ones too.
 #[cgroup_sock_addr(connect6)]
 pub(crate) fn connect6(ctx: SockAddrContext) -> i32 {
-    connect(&ctx, v6_peer(&ctx));
+    connect(&ctx, const { slot("connect6") }, v6_peer(&ctx));
     ALLOW
 }
 
 #[inline(always)]
-fn connect(ctx: &SockAddrContext, peer: Peer) {
+fn connect(ctx: &SockAddrContext, slot: u32, peer: Peer) {
     let protocol = address_of(ctx).protocol as u16;
     let kind = if protocol == TCP {
         KIND_ATTEMPT
@@ -95,7 +102,7 @@ fn connect(ctx: &SockAddrContext, peer: Peer) {
     } else {
         return;
     };
-    let Some(place) = Place::of(ctx) else { return };
+    let Some(place) = Place::of(ctx, slot) else { return };
     emit(kind, |record| {
         fill(ctx, &place, record);
         record.remote = peer.address;
@@ -109,50 +116,49 @@ fn connect(ctx: &SockAddrContext, peer: Peer) {
 /// An unconnected datagram to an IPv4 address.
 #[cgroup_sock_addr(sendmsg4)]
 pub(crate) fn sendmsg4(ctx: SockAddrContext) -> i32 {
-    datagram(&ctx, v4_peer(&ctx), DIRECTION_SENT);
+    datagram(&ctx, const { slot("sendmsg4") }, v4_peer(&ctx), DIRECTION_SENT);
     ALLOW
 }
 
 /// An unconnected datagram to an IPv6 address.
 #[cgroup_sock_addr(sendmsg6)]
 pub(crate) fn sendmsg6(ctx: SockAddrContext) -> i32 {
-    datagram(&ctx, v6_peer(&ctx), DIRECTION_SENT);
+    datagram(&ctx, const { slot("sendmsg6") }, v6_peer(&ctx), DIRECTION_SENT);
     ALLOW
 }
 
 /// A datagram from an IPv4 address, read by a program that asked for it.
 #[cgroup_sock_addr(recvmsg4)]
 pub(crate) fn recvmsg4(ctx: SockAddrContext) -> i32 {
-    received(&ctx, v4_peer(&ctx));
+    received(&ctx, const { slot("recvmsg4") }, v4_peer(&ctx));
     ALLOW
 }
 
 /// A datagram from an IPv6 address, read by a program that asked for it.
 #[cgroup_sock_addr(recvmsg6)]
 pub(crate) fn recvmsg6(ctx: SockAddrContext) -> i32 {
-    received(&ctx, v6_peer(&ctx));
+    received(&ctx, const { slot("recvmsg6") }, v6_peer(&ctx));
     ALLOW
 }
 
 /// A connected socket's datagrams are counted where their length is known.
 #[inline(always)]
-fn received(ctx: &SockAddrContext, peer: Peer) {
+fn received(ctx: &SockAddrContext, slot: u32, peer: Peer) {
     // SAFETY: the verifier checks the context.
     let state = unsafe { (*socket_of(ctx)).state } as u8;
     if state != ESTABLISHED {
-        datagram(ctx, peer, DIRECTION_RECEIVED);
+        datagram(ctx, slot, peer, DIRECTION_RECEIVED);
     }
 }
 
 #[inline(always)]
-fn datagram(ctx: &SockAddrContext, peer: Peer, direction: u8) {
-    let Some(place) = Place::of(ctx) else { return };
-    // SAFETY: the verifier checks the context.
-    let cookie = unsafe { bpf_get_socket_cookie(ctx.sock_addr.cast()) };
+fn datagram(ctx: &SockAddrContext, slot: u32, peer: Peer, direction: u8) {
+    let Some(place) = Place::of(ctx, slot) else { return };
+    let cookie = cookie_of(ctx);
     let Some(totals) = udp::count(cookie, &peer, direction, 0) else { return };
     emit(KIND_UDP, |record| {
         fill(ctx, &place, record);
-        if udp::has_chosen_port(socket_of(ctx).cast()) {
+        if udp::has_chosen_port(cookie) {
             record.flags |= FLAG_PORT_BOUND;
         }
         udp::fill_flow(record, &peer, true, direction, totals);
@@ -163,23 +169,26 @@ fn datagram(ctx: &SockAddrContext, peer: Peer, direction: u8) {
 /// context.
 #[cgroup_sock_addr(getpeername4)]
 pub(crate) fn getpeername4(ctx: SockAddrContext) -> i32 {
-    named(&ctx, v4_peer(&ctx));
+    named(&ctx, const { slot("getpeername4") }, v4_peer(&ctx));
     ALLOW
 }
 
 /// As [`getpeername4`].
 #[cgroup_sock_addr(getpeername6)]
 pub(crate) fn getpeername6(ctx: SockAddrContext) -> i32 {
-    named(&ctx, v6_peer(&ctx));
+    named(&ctx, const { slot("getpeername6") }, v6_peer(&ctx));
     ALLOW
 }
 
 #[inline(always)]
-fn named(ctx: &SockAddrContext, peer: Peer) {
-    if address_of(ctx).protocol as u16 != TCP || !tcp::claim(socket_of(ctx).cast(), false) {
+fn named(ctx: &SockAddrContext, slot: u32, peer: Peer) {
+    if address_of(ctx).protocol as u16 != TCP {
         return;
     }
-    let Some(place) = Place::of(ctx) else { return };
+    let Some(place) = Place::of(ctx, slot) else { return };
+    if !tcp::claim(cookie_of(ctx)) {
+        return;
+    }
     emit(KIND_ACCEPT, |record| {
         fill(ctx, &place, record);
         record.remote = peer.address;
@@ -190,29 +199,29 @@ fn named(ctx: &SockAddrContext, peer: Peer) {
 /// `bind()` of an IPv4 socket: only here the program's own choice of the port can be seen.
 #[cgroup_sock_addr(bind4)]
 pub(crate) fn bind4(ctx: SockAddrContext) -> i32 {
-    binds(&ctx);
+    binds(&ctx, const { slot("bind4") });
     ALLOW
 }
 
 /// As [`bind4`].
 #[cgroup_sock_addr(bind6)]
 pub(crate) fn bind6(ctx: SockAddrContext) -> i32 {
-    binds(&ctx);
+    binds(&ctx, const { slot("bind6") });
     ALLOW
 }
 
 #[inline(always)]
-fn binds(ctx: &SockAddrContext) {
+fn binds(ctx: &SockAddrContext, slot: u32) {
     let address = address_of(ctx);
-    if matches!(address.protocol as u16, UDP | UDPLITE) {
-        udp::binds(socket_of(ctx).cast(), u16::from_be(address.user_port as u16));
+    if matches!(address.protocol as u16, UDP | UDPLITE) && Place::of(ctx, slot).is_some() {
+        udp::binds(cookie_of(ctx), u16::from_be(address.user_port as u16));
     }
 }
 
 /// `bind()` has given an IPv4 socket its port.
 #[cgroup_sock(post_bind4)]
 pub(crate) fn post_bind4(ctx: SockContext) -> i32 {
-    bound(&ctx, |record| {
+    bound(&ctx, const { slot("post_bind4") }, |record| {
         // SAFETY: the verifier checks the context.
         let address = unsafe { (&raw const (*ctx.sock).src_ip4).read_volatile() };
         put_v4(&mut record.local, address);
@@ -223,7 +232,7 @@ pub(crate) fn post_bind4(ctx: SockContext) -> i32 {
 /// `bind()` has given an IPv6 socket its port.
 #[cgroup_sock(post_bind6)]
 pub(crate) fn post_bind6(ctx: SockContext) -> i32 {
-    bound(&ctx, |record| {
+    bound(&ctx, const { slot("post_bind6") }, |record| {
         // SAFETY: the verifier checks the context.
         let address = unsafe { words(&raw const (*ctx.sock).src_ip6) };
         put(&mut record.local, INET6 as u8, (address, 0));
@@ -233,17 +242,17 @@ pub(crate) fn post_bind6(ctx: SockContext) -> i32 {
 
 /// A program after `bind()` may read the local address of its own family only.
 #[inline(always)]
-fn bound(ctx: &SockContext, fill_local: impl FnOnce(&mut Record)) {
+fn bound(ctx: &SockContext, slot: u32, fill_local: impl FnOnce(&mut Record)) {
     if !is_udp(ctx) {
         return;
     }
-    let Some(place) = Place::of_sock(ctx) else { return };
+    let Some(place) = Place::of_sock(ctx, slot) else { return };
     emit(KIND_BIND, |record| {
         fill_sock(ctx, &place, record, HOW_CALL);
         // SAFETY: the verifier checks the context.
         record.local_port = unsafe { (&raw const (*ctx.sock).src_port).read_volatile() } as u16;
         record.state = CLOSE;
-        if udp::has_chosen_port(ctx.sock.cast_const().cast()) {
+        if udp::has_chosen_port(cookie_of_sock(ctx)) {
             record.flags |= FLAG_PORT_BOUND;
         }
         fill_local(record);
@@ -256,25 +265,26 @@ pub(crate) fn sock_release(ctx: SockContext) -> i32 {
     // SAFETY: the verifier checks the context.
     let protocol = unsafe { (*ctx.sock).protocol } as u16;
     if protocol == TCP {
-        if tcp::claim(ctx.sock.cast_const().cast(), false) {
+        if tcp::claim(cookie_of_sock(&ctx)) {
             released(&ctx, KIND_ACCEPT);
         }
     } else if is_udp(&ctx) {
         released(&ctx, KIND_CLOSE);
+        udp::released(cookie_of_sock(&ctx));
     }
     ALLOW
 }
 
 #[inline(always)]
 fn released(ctx: &SockContext, kind: u8) {
-    let Some(place) = Place::of_sock(ctx) else { return };
+    let Some(place) = Place::of_sock(ctx, const { slot("sock_release") }) else { return };
     emit(kind, |record| {
         fill_sock(ctx, &place, record, HOW_FIRST_USE);
         record.flags |= FLAG_NO_ENDS;
         record.state = ESTABLISHED;
         if kind == KIND_CLOSE {
             record.state = CLOSE;
-            udp::fill_totals(ctx.sock.cast_const().cast(), record);
+            udp::fill_totals(cookie_of_sock(ctx), record);
         }
     });
 }
@@ -282,14 +292,20 @@ fn released(ctx: &SockContext, kind: u8) {
 /// `sock_send_length(struct sock *sk, int ret, int flags)`
 #[btf_tracepoint(function = "sock_send_length")]
 pub(crate) fn send_length(ctx: BtfTracePointContext) -> i32 {
-    used(Sock(ctx.arg(0)), ctx.arg(1), 0, DIRECTION_SENT);
+    let sk = Sock(ctx.arg(0));
+    if !proven!("send_length", sk) {
+        used(sk, ctx.arg(1), 0, DIRECTION_SENT);
+    }
     0
 }
 
 /// `sock_recv_length(struct sock *sk, int ret, int flags)`
 #[btf_tracepoint(function = "sock_recv_length")]
 pub(crate) fn recv_length(ctx: BtfTracePointContext) -> i32 {
-    used(Sock(ctx.arg(0)), ctx.arg(1), ctx.arg(2), DIRECTION_RECEIVED);
+    let sk = Sock(ctx.arg(0));
+    if !proven!("recv_length", sk) {
+        used(sk, ctx.arg(1), ctx.arg(2), DIRECTION_RECEIVED);
+    }
     0
 }
 
@@ -299,7 +315,7 @@ fn used(sk: Sock, result: i32, flags: i32, direction: u8) {
         tcp::first_use(sk, HOW_FIRST_USE);
     } else if result >= 0 && flags & NOT_TAKEN == 0 && sk.is_udp() {
         let bytes = u64::from(result as u32);
-        udp::add_bytes(sk.0, direction, bytes);
+        udp::add_bytes(sk, direction, bytes);
         if sk.state() == ESTABLISHED {
             udp::datagram(sk, Some(Peer::connected(sk)), direction, bytes);
         }
@@ -307,35 +323,49 @@ fn used(sk: Sock, result: i32, flags: i32, direction: u8) {
 }
 
 /// Who acts, and in which namespace the socket is (0: not known).
-struct Place {
+pub(super) struct Place {
     task: Task,
     netns: u32,
 }
 
 impl Place {
     #[inline(always)]
-    fn of(ctx: &SockAddrContext) -> Option<Self> {
+    fn of(ctx: &SockAddrContext, slot: u32) -> Option<Self> {
         // SAFETY: the verifier checks the context.
-        Self::wanted(unsafe { bpf_get_netns_cookie(ctx.sock_addr.cast()) })
+        Self::wanted(unsafe { bpf_get_netns_cookie(ctx.sock_addr.cast()) }, slot)
     }
 
     #[inline(always)]
-    fn of_sock(ctx: &SockContext) -> Option<Self> {
+    pub(super) fn of_sock(ctx: &SockContext, slot: u32) -> Option<Self> {
         // SAFETY: the verifier checks the context.
-        Self::wanted(unsafe { bpf_get_netns_cookie(ctx.sock.cast()) })
+        Self::wanted(unsafe { bpf_get_netns_cookie(ctx.sock.cast()) }, slot)
     }
 
-    /// Nothing for the tracer itself and for a namespace that was not asked for.
+    /// Nothing for the tracer itself and for a namespace that was not asked for. Where the kernel does
+    /// not show a namespace's cookie, a socket is taken to be in its user's namespace.
     #[inline(always)]
-    fn wanted(cookie: u64) -> Option<Self> {
+    fn wanted(cookie: u64, slot: u32) -> Option<Self> {
         let task = Task::current();
-        if task.is_tracer() {
+        let (inum, task_cookie) = task.netns();
+        let netns = if cookie == task_cookie || task_cookie == NO_NETNS_COOKIE { inum } else { 0 };
+        if mark(slot, netns) || task.is_tracer() {
             return None;
         }
-        let (inum, task_cookie) = task.netns();
-        let netns = if cookie == task_cookie { inum } else { 0 };
-        (only_netns() == 0 || netns == 0 || only_netns() == netns).then_some(Self { task, netns })
+        let only = setting!(netns);
+        (only == 0 || netns == 0 || only == netns).then_some(Self { task, netns })
     }
+}
+
+#[inline(always)]
+fn cookie_of(ctx: &SockAddrContext) -> u64 {
+    // SAFETY: the verifier checks the context.
+    unsafe { bpf_get_socket_cookie(ctx.sock_addr.cast()) }
+}
+
+#[inline(always)]
+fn cookie_of_sock(ctx: &SockContext) -> u64 {
+    // SAFETY: the verifier checks the context.
+    unsafe { bpf_get_socket_cookie(ctx.sock.cast()) }
 }
 
 #[inline(always)]
@@ -373,8 +403,7 @@ fn v6_peer(ctx: &SockAddrContext) -> Peer {
 /// Writes the socket of a call with an address.
 #[inline(always)]
 fn fill(ctx: &SockAddrContext, place: &Place, record: &mut Record) {
-    // SAFETY: the verifier checks the context.
-    record.cookie = unsafe { bpf_get_socket_cookie(ctx.sock_addr.cast()) };
+    record.cookie = cookie_of(ctx);
     record.protocol = address_of(ctx).protocol as u16;
     record.netns = place.netns;
     fill_ends(socket_of(ctx), record);
@@ -384,9 +413,8 @@ fn fill(ctx: &SockAddrContext, place: &Place, record: &mut Record) {
 /// Writes the socket of a call without an address: its ends may not be read here.
 #[inline(always)]
 fn fill_sock(ctx: &SockContext, place: &Place, record: &mut Record, how: u8) {
+    record.cookie = cookie_of_sock(ctx);
     // SAFETY: the verifier checks the context.
-    record.cookie = unsafe { bpf_get_socket_cookie(ctx.sock.cast()) };
-    // SAFETY: as above.
     record.protocol = unsafe { (*ctx.sock).protocol } as u16;
     // SAFETY: as above.
     record.family = unsafe { (*ctx.sock).family } as u8;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Failure, complain, ended, format, only_netns, own_netns, pipeline::Pipeline, read_policies};
 use crate::{
-    bpf::loader::{self, Kernel},
+    bpf::{kernel::Kernel, loader},
     cli::{HooksArg, ListArgs},
     model::event::{Coverage, Event, Fact, Start},
     privileges,
@@ -86,7 +86,7 @@ fn seen(by: &str) -> Vec<Coverage> {
 
 fn iterate(only: Option<u32>) -> Result<Baseline, String> {
     let kernel = Kernel::read().map_err(|e| e.to_string())?;
-    let settings = loader::settings(None);
+    let settings = loader::settings(None, None);
     let mut iterators = loader::load_iterators(&kernel, settings).map_err(|e| e.to_string())?;
     baseline::read(&mut iterators, only).map_err(|e| e.to_string())
 }

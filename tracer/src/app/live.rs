@@ -15,8 +15,9 @@ use tokio::{
 use super::{Failure, complain, ended, format, only_netns, own_netns, pipeline::Pipeline, read_policies};
 use crate::{
     bpf::{
-        loader::{self, Kernel, Loaded},
-        plan::{PLANS, Plan, Rejected, choose},
+        kernel::Kernel,
+        loader::{self, Loaded},
+        plan::{FENTRY, KPROBE, PLANS, Plan, Rejected, TRACEPOINT, choose},
     },
     cli::{HooksArg, LiveArgs},
     model::event::{BootNanos, Event, Fact, Start},
@@ -25,7 +26,10 @@ use crate::{
         stream::Stream,
         writer::{Ended, Out, Writer},
     },
-    source::live::{Live, boot_now, clock_offset, kernel_release},
+    source::{
+        live::{Live, boot_now, clock_offset, kernel_release},
+        sockdiag,
+    },
 };
 
 /// Bytes that wait for a reader of stdout before records are dropped and counted.
@@ -55,14 +59,15 @@ pub(super) fn run(args: &LiveArgs) -> Result<u8, Failure> {
 pub(super) fn load(hooks: HooksArg, only: Option<u32>) -> Result<Loaded, Failure> {
     let plans: Vec<Plan> = match hooks {
         HooksArg::Auto => PLANS.to_vec(),
-        HooksArg::Fentry => PLANS.iter().filter(|plan| plan.name == "fentry").copied().collect(),
-        HooksArg::Tracepoint => PLANS.iter().filter(|plan| plan.name == "tracepoint").copied().collect(),
-        HooksArg::Kprobe => return Err(not_here("kprobe")),
+        HooksArg::Fentry => vec![FENTRY],
+        HooksArg::Kprobe => vec![KPROBE],
+        HooksArg::Tracepoint => vec![TRACEPOINT],
         HooksArg::Poll => return Err(not_here("poll")),
     };
     let kernel = Kernel::read().map_err(|e| unsupported(&e.to_string()))?;
-    let settings = loader::settings(only);
-    let load = |plan: &Plan| loader::load(&kernel, plan, settings).map_err(|e| e.to_string());
+    let settings = loader::settings(only, None);
+    let load =
+        |plan: &Plan| loader::load(&kernel, plan, settings, sockdiag::name_all).map_err(|e| e.to_string());
     match choose(&plans, load) {
         Ok((loaded, rejected)) => {
             tracing::info!("plan {}; not used: {}", loaded.plan, reasons(&rejected));

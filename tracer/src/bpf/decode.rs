@@ -97,7 +97,7 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
     };
     let no_ends = record.flags & FLAG_NO_ENDS != 0;
     let event = SocketEvent {
-        id: SocketId(if record.cookie == 0 { record.sock } else { record.cookie }),
+        id: SocketId(key(&record)),
         change,
         netns: (record.netns != 0).then_some(record.netns),
         protocol: protocol(record.protocol)?,
@@ -141,9 +141,14 @@ fn change(record: &Record) -> Result<(SocketChange, Meaning), DecodeError> {
     Ok((change, Meaning::Event))
 }
 
+/// By what the kernel's maps know the socket: its cookie, or its address where it has none.
+fn key(record: &Record) -> u64 {
+    if record.cookie == 0 { record.sock } else { record.cookie }
+}
+
 fn flow_key(record: &Record) -> FlowKey {
     FlowKey {
-        socket: record.cookie,
+        socket: key(record),
         remote: record.remote,
         remote_port: record.remote_port,
         direction: record.direction.into(),

@@ -1,7 +1,10 @@
 //! The iterators: every descriptor of every task, and every socket of the namespace that the
 //! calling thread is in.
 
-use std::fs::File;
+use std::{
+    fs::File,
+    os::fd::{AsFd, BorrowedFd},
+};
 
 use aya::{
     Btf, Ebpf,
@@ -49,6 +52,11 @@ impl Iterators {
     #[must_use]
     pub fn refused(&self) -> Option<&str> {
         self.refused.as_deref()
+    }
+
+    /// The plan's programs that are loaded.
+    pub(super) fn programs(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.ebpf.programs().filter_map(|(_, program)| program.fd().ok()).map(AsFd::as_fd)
     }
 
     /// Prepares a walk.

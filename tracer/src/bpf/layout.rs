@@ -9,10 +9,30 @@ use super::btf::KernelTypes;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missing(pub &'static str);
 
-/// Finds the offsets in the kernel's types. What is missing comes back as a list beside them.
+/// Members without which the programs still work, and what then stays unknown.
+const OPTIONAL: &[(&str, &str)] = &[
+    ("tcp_sock.bytes_sent", "bytes of TCP connections"),
+    ("tcp_sock.bytes_retrans", "bytes of TCP connections"),
+    ("tcp_sock.bytes_received", "bytes of TCP connections"),
+    ("sock.sk_userlocks", "whether a UDP program chose its port itself"),
+    ("inet_timewait_sock.tw_substate", "the state of connections in time-wait"),
+    ("task_struct.self_exec_id", "that a process became another program, until it is read anew"),
+    ("net.net_cookie", "the namespace of a socket that is used in another one (plan tracepoint)"),
+];
+
+impl Missing {
+    /// What stays unknown without it; none when the programs cannot do without it.
+    #[must_use]
+    pub fn unseen(&self) -> Option<&'static str> {
+        OPTIONAL.iter().find(|(name, _)| *name == self.0).map(|(_, unseen)| *unseen)
+    }
+}
+
+/// Finds the offsets in the kernel's types. What is missing comes back as a list beside them; members
+/// that `masked` names count as missing.
 #[must_use]
-pub fn offsets(types: &KernelTypes<'_>) -> (Offsets, Vec<Missing>) {
-    let mut find = Finder { types, missing: Vec::new() };
+pub fn offsets(types: &KernelTypes<'_>, masked: &str) -> (Offsets, Vec<Missing>) {
+    let mut find = Finder { types, masked: masked.split(',').collect(), missing: Vec::new() };
     let ipv6only = find.bits("sock_common", "skc_ipv6only", "sock_common.skc_ipv6only");
     let locks = find.bits("sock", "sk_userlocks", "sock.sk_userlocks");
     let offsets = Offsets {
@@ -53,12 +73,18 @@ pub fn offsets(types: &KernelTypes<'_>) -> (Offsets, Vec<Missing>) {
         net_cookie: find.bytes("net", "net_cookie", 8, "net.net_cookie"),
         msg_name: find.bytes("msghdr", "msg_name", 8, "msghdr.msg_name"),
         socket_sk: find.bytes("socket", "sk", 8, "socket.sk"),
+        cookie: find.bytes("sock_common", "skc_cookie", 8, "sock_common.skc_cookie"),
+        skb_head: find.bytes("sk_buff", "head", 8, "sk_buff.head"),
+        network_header: find.bytes("sk_buff", "network_header", 2, "sk_buff.network_header"),
+        transport_header: find.bytes("sk_buff", "transport_header", 2, "sk_buff.transport_header"),
+        skb_protocol: find.bytes("sk_buff", "protocol", 2, "sk_buff.protocol"),
     };
     (offsets, find.missing)
 }
 
 struct Finder<'a> {
     types: &'a KernelTypes<'a>,
+    masked: Vec<&'a str>,
     missing: Vec<Missing>,
 }
 
@@ -86,6 +112,7 @@ impl Finder<'_> {
     }
 
     fn note<T>(&mut self, found: Option<T>, name: &'static str) -> Option<T> {
+        let found = found.filter(|_| !self.masked.contains(&name));
         if found.is_none() {
             self.missing.push(Missing(name));
         }
@@ -100,8 +127,19 @@ mod tests {
     #[test]
     fn the_running_kernel_has_every_member() {
         let bytes = std::fs::read("/sys/kernel/btf/vmlinux").unwrap();
-        let (offsets, missing) = offsets(&KernelTypes::parse(&bytes).unwrap());
+        let (offsets, missing) = offsets(&KernelTypes::parse(&bytes).unwrap(), "");
         assert_eq!(missing, []);
         assert_ne!(offsets.family, ABSENT);
+    }
+
+    #[test]
+    fn a_masked_member_is_missing_and_named() {
+        let bytes = std::fs::read("/sys/kernel/btf/vmlinux").unwrap();
+        let types = KernelTypes::parse(&bytes).unwrap();
+        let (offsets, missing) = offsets(&types, "tcp_sock.bytes_sent,sock.sk_err");
+        assert_eq!(offsets.bytes_sent, ABSENT);
+        assert_eq!(missing, [Missing("sock.sk_err"), Missing("tcp_sock.bytes_sent")]);
+        assert_eq!(missing[0].unseen(), None);
+        assert_eq!(missing[1].unseen(), Some("bytes of TCP connections"));
     }
 }

@@ -1,27 +1,26 @@
-//! Loads a plan's programs into the kernel and attaches them; an optional hook that fails becomes a
+//! Brings a plan into the kernel: its maps, its programs, its links. An optional hook that fails becomes a
 //! named gap in the coverage, a required one rejects the plan.
 
-use std::{
-    fs::File,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
 use aya::{
-    Btf, Ebpf, EbpfLoader, include_bytes_aligned,
+    Ebpf, EbpfLoader, include_bytes_aligned,
     maps::{HashMap as BpfHashMap, Map, MapData, RingBuf},
-    programs::{CgroupAttachMode, Program, ProgramError},
+    programs::links::FdLink,
 };
+use rustix::process::{Resource, Rlimit, setrlimit};
 use thiserror::Error;
-use tracer_common::{FlowKey, Offsets, Settings};
-use tracing::debug;
+use tracer_common::{FlowKey, Settings, SocketState};
 use zerocopy::IntoBytes;
 
 use super::{
-    btf::KernelTypes,
+    attach::{Place, attach, describe},
     control::Control,
     iterators::Iterators,
-    layout::{self, Missing},
-    plan::{Attach, Hook, Plan},
+    kernel::Kernel,
+    missed,
+    plan::{Hook, Plan, When},
+    proof::Proof,
 };
 use crate::{model::event::Coverage, source::flows::PERIOD};
 
@@ -56,42 +55,23 @@ pub enum LoadError {
     },
 }
 
-/// What is learned once about the kernel, before any plan is tried.
-pub struct Kernel {
-    offsets: Offsets,
-    btf: Btf,
-    parameters: Vec<(&'static str, Option<u32>)>,
-}
-
-impl Kernel {
-    /// Reads the kernel's BTF.
-    ///
-    /// # Errors
-    /// When there is none, or a member is missing that the programs need.
-    pub fn read() -> Result<Self, LoadError> {
-        let path = Path::new("/sys/kernel/btf/vmlinux");
-        let bytes = std::fs::read(path).map_err(|e| LoadError::NoBtf(path.into(), e))?;
-        let types = KernelTypes::parse(&bytes)?;
-        let (offsets, missing) = layout::offsets(&types);
-        if !missing.is_empty() {
-            let names: Vec<_> = missing.iter().map(|Missing(name)| *name).collect();
-            return Err(LoadError::Layout(names.join(", ")));
-        }
-        let functions = super::plan::PLANS.iter().flat_map(|plan| plan.hooks).filter_map(|hook| {
-            if let Attach::FexitWith(function, _) = hook.attach { Some(function) } else { None }
-        });
-        let parameters = functions.map(|name| (name, types.parameters(name))).collect();
-        let btf = Btf::from_sys_fs().map_err(|e| LoadError::Object(chain(&e)))?;
-        Ok(Self { offsets, btf, parameters })
-    }
-
-    fn parameters(&self, function: &str) -> Option<u32> {
-        self.parameters.iter().find(|(name, _)| *name == function).and_then(|(_, count)| *count)
-    }
-}
-
 /// The kernel's table of UDP flows: keys are the bytes of a `FlowKey`, values the words of a `Flow`.
 pub type Flows = BpfHashMap<MapData, [u8; size_of::<FlowKey>()], [u64; 3]>;
+/// What the kernel side remembers of sockets: values are the words of a `SocketState`.
+pub type Sockets = BpfHashMap<MapData, u64, [u64; size_of::<SocketState>() / 8]>;
+
+/// A hook that is attached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// Name of its program, which is also the name of its mark in [`Proof`].
+    pub program: &'static str,
+    /// The hook as people name it: `fentry tcp_connect`.
+    pub place: String,
+    /// Kinds of events that it sees.
+    pub covers: &'static [&'static str],
+    /// Only IPv6 passes it.
+    pub v6: bool,
+}
 
 /// A plan in the kernel: hooks attached. Programs and links go when this goes.
 pub struct Loaded {
@@ -101,53 +81,160 @@ pub struct Loaded {
     pub coverage: Vec<Coverage>,
     /// What stays unseen because a hook of the plan could not be had.
     pub missing: Vec<String>,
+    /// The hooks that are attached.
+    pub hooks: Vec<Attached>,
+    /// Their marks.
+    pub proof: Proof,
     /// The ring.
     pub ring: RingBuf<MapData>,
     /// Reader's flag and counters.
     pub control: Control,
     /// The kernel's table of UDP flows.
     pub flows: Flows,
+    /// What the kernel side remembers of sockets.
+    pub sockets: Sockets,
     /// Reads the sockets that are there already; holds programs and links.
     pub iterators: Iterators,
+    probes: Vec<FdLink>,
 }
 
-/// What is asked of the programs, whatever the plan: sockets of one namespace or of all (`None`), and
-/// the time in which a UDP flow is told at most once.
+impl Loaded {
+    /// Runs of the programs that the kernel left out so far, as far as it counts them.
+    #[must_use]
+    pub fn missed(&self) -> u64 {
+        let programs = self.iterators.programs().map(missed::by_program);
+        programs.chain(self.probes.iter().map(missed::by_link)).sum()
+    }
+}
+
+/// What is asked of the programs, whatever the plan: sockets of one namespace or of all (`None`), the
+/// self-test's own namespace, and the time in which a UDP flow is told at most once.
 #[must_use]
-pub fn settings(only: Option<u32>) -> Settings {
-    let netns = only.unwrap_or(0);
-    Settings { own_pid: std::process::id(), netns, udp_period: PERIOD, accept_by_use: 0, reserved: 0 }
+pub fn settings(only: Option<u32>, proof: Option<u32>) -> Settings {
+    Settings {
+        own_pid: std::process::id(),
+        netns: only.unwrap_or(0),
+        udp_period: PERIOD,
+        accept_by_use: 0,
+        proof_netns: proof.unwrap_or(0),
+        reads: 0,
+        reserved: 0,
+    }
 }
 
-/// Loads and attaches a plan.
+/// Loads and attaches a plan. `name_sockets` is called when every new socket is sure to have a cookie, to
+/// have one given to those that are there already; only on kernels where the programs cannot do so.
 ///
 /// # Errors
 /// The first required hook that fails, or the first event of the base set that no hook sees.
-pub fn load(kernel: &Kernel, plan: &Plan, settings: Settings) -> Result<Loaded, LoadError> {
-    let mut ebpf = open(kernel, Settings { accept_by_use: plan.accept_by_use.into(), ..settings })?;
-    let mut coverage = Vec::new();
-    let cgroup = cgroup_root();
-    for hook in plan.hooks {
-        attach_hook(&mut ebpf, kernel, hook, cgroup.as_deref(), &mut coverage)?;
+pub fn load(
+    kernel: &Kernel,
+    plan: &Plan,
+    settings: Settings,
+    name_sockets: impl Fn(),
+) -> Result<Loaded, LoadError> {
+    let reads = kernel.reads(Some(plan));
+    let settings = Settings { accept_by_use: plan.accept_by_use.into(), reads, ..settings };
+    let mut ebpf = open(kernel, settings)?;
+    let mut hooks = Hooks::new(Place::find(kernel));
+    let (naming, seeing): (Vec<&Hook>, Vec<&Hook>) =
+        plan.hooks.iter().partition(|hook| hook.when == When::NoCookie);
+    if reads & tracer_common::READS_COOKIE == 0 {
+        naming.into_iter().try_for_each(|hook| hooks.add(&mut ebpf, hook))?;
+        name_sockets();
     }
-    for event in BASE {
-        if !coverage.iter().any(|row: &Coverage| row.by.is_some() && row.event == *event) {
-            let why = format!("no hook that sees `{event}` could be attached");
-            return Err(LoadError::Hook { hook: plan.name.to_owned(), why });
-        }
-    }
-    let unseen = coverage.iter().filter(|row| row.by.is_none());
-    let missing =
-        unseen.map(|row| format!("{} ({})", row.event, row.why.as_deref().unwrap_or("?"))).collect();
+    seeing.into_iter().try_for_each(|hook| hooks.add(&mut ebpf, hook))?;
+    hooks.must_see_the_base(plan.name)?;
+    let missing = hooks.missing();
+    hooks.coverage.extend_from_slice(kernel.unseen());
     for (event, why) in plan.unseen {
-        coverage.push(Coverage { event: (*event).to_owned(), by: None, why: Some((*why).to_owned()) });
+        hooks.coverage.push(Coverage { event: (*event).to_owned(), by: None, why: Some((*why).to_owned()) });
     }
+    let Hooks { mut coverage, attached, probes, .. } = hooks;
     let ring = take(&mut ebpf, "EVENTS", RingBuf::try_from)?;
     let flows = take(&mut ebpf, "FLOWS", BpfHashMap::try_from)?;
+    let sockets = take(&mut ebpf, "SOCKETS", BpfHashMap::try_from)?;
     let control = take(&mut ebpf, "CONTROL", Control::try_from)?;
+    let proof = take(&mut ebpf, "PROOF", Proof::try_from)?;
     let iterators = Iterators::load(ebpf, &kernel.btf);
     coverage.push(baseline_coverage(&iterators));
-    Ok(Loaded { plan: plan.name, coverage, missing, ring, control, flows, iterators })
+    Ok(Loaded {
+        plan: plan.name,
+        coverage,
+        missing,
+        hooks: attached,
+        proof,
+        ring,
+        control,
+        flows,
+        sockets,
+        iterators,
+        probes,
+    })
+}
+
+/// Hooks as they are attached, and what that leaves unseen.
+struct Hooks<'a> {
+    place: Place<'a>,
+    coverage: Vec<Coverage>,
+    attached: Vec<Attached>,
+    probes: Vec<FdLink>,
+}
+
+impl<'a> Hooks<'a> {
+    fn new(place: Place<'a>) -> Self {
+        Self { place, coverage: Vec::new(), attached: Vec::new(), probes: Vec::new() }
+    }
+
+    fn add(&mut self, ebpf: &mut Ebpf, hook: &Hook) -> Result<(), LoadError> {
+        if let When::Without(other) = hook.when
+            && self.attached.iter().any(|attached| attached.program == other)
+        {
+            return Ok(());
+        }
+        let place = describe(hook);
+        match attach(ebpf, &self.place, hook) {
+            Ok(probes) => {
+                let seen = |event: &&str| Coverage {
+                    event: (**event).to_owned(),
+                    by: Some(place.clone()),
+                    why: None,
+                };
+                self.coverage.extend(hook.covers.iter().map(seen));
+                self.probes.extend(probes);
+                self.attached.push(Attached {
+                    program: hook.program,
+                    place,
+                    covers: hook.covers,
+                    v6: hook.v6,
+                });
+                Ok(())
+            }
+            Err(why) if hook.required => Err(LoadError::Hook { hook: place, why }),
+            Err(_) if hook.unseen_without.is_empty() => Ok(()),
+            Err(why) => {
+                let why = Some(format!("{place}: {why}"));
+                self.coverage.push(Coverage { event: hook.unseen_without.to_owned(), by: None, why });
+                Ok(())
+            }
+        }
+    }
+
+    fn must_see_the_base(&self, plan: &str) -> Result<(), LoadError> {
+        let seen = |event: &str| self.coverage.iter().any(|row| row.by.is_some() && row.event == event);
+        match BASE.iter().find(|event| !seen(event)) {
+            None => Ok(()),
+            Some(event) => {
+                let why = format!("no hook that sees `{event}` could be attached");
+                Err(LoadError::Hook { hook: plan.to_owned(), why })
+            }
+        }
+    }
+
+    fn missing(&self) -> Vec<String> {
+        let unseen = self.coverage.iter().filter(|row| row.by.is_none());
+        unseen.map(|row| format!("{} ({})", row.event, row.why.as_deref().unwrap_or("?"))).collect()
+    }
 }
 
 /// Loads the iterators alone, for a picture without a stream.
@@ -155,6 +242,7 @@ pub fn load(kernel: &Kernel, plan: &Plan, settings: Settings) -> Result<Loaded, 
 /// # Errors
 /// When the kernel does not take the object.
 pub fn load_iterators(kernel: &Kernel, settings: Settings) -> Result<Iterators, LoadError> {
+    let settings = Settings { reads: kernel.reads(None), ..settings };
     Ok(Iterators::load(open(kernel, settings)?, &kernel.btf))
 }
 
@@ -168,6 +256,7 @@ fn baseline_coverage(iterators: &Iterators) -> Coverage {
 }
 
 fn open(kernel: &Kernel, settings: Settings) -> Result<Ebpf, LoadError> {
+    raise_locked_memory();
     let mut loader = EbpfLoader::new();
     loader
         .btf(Some(&kernel.btf))
@@ -178,6 +267,12 @@ fn open(kernel: &Kernel, settings: Settings) -> Result<Ebpf, LoadError> {
     #[cfg(feature = "aya-log")]
     forward_logs(&mut ebpf);
     Ok(ebpf)
+}
+
+/// Kernels before 5.11 count maps and programs as locked memory of the process. Where the limit may not be
+/// raised, loading says what is missing.
+fn raise_locked_memory() {
+    let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
 }
 
 /// Passes on what the programs of a development object log; a released object logs nothing.
@@ -206,104 +301,6 @@ fn take<T, E: std::error::Error>(
     convert(map).map_err(|e| LoadError::Object(format!("{name}: {}", chain(&e))))
 }
 
-fn attach_hook(
-    ebpf: &mut Ebpf,
-    kernel: &Kernel,
-    hook: &Hook,
-    cgroup: Option<&Path>,
-    coverage: &mut Vec<Coverage>,
-) -> Result<(), LoadError> {
-    let place = describe(hook);
-    let outcome = attach(ebpf, kernel, hook, cgroup);
-    debug!(hook = place, failed = outcome.as_ref().err(), "attach");
-    match outcome {
-        Ok(()) => {
-            let seen =
-                |event: &&str| Coverage { event: (**event).to_owned(), by: Some(place.clone()), why: None };
-            coverage.extend(hook.covers.iter().map(seen));
-            Ok(())
-        }
-        Err(why) if hook.required => Err(LoadError::Hook { hook: place, why }),
-        Err(_) if hook.unseen_without.is_empty() => Ok(()),
-        Err(why) => {
-            let why = Some(format!("{place}: {why}"));
-            coverage.push(Coverage { event: hook.unseen_without.to_owned(), by: None, why });
-            Ok(())
-        }
-    }
-}
-
-/// A hook as people name it: `fentry tcp_connect`, `cgroup connect4`.
-fn describe(hook: &Hook) -> String {
-    match hook.attach {
-        Attach::Tracepoint(name) => format!("tp_btf {name}"),
-        Attach::Fentry(name) => format!("fentry {name}"),
-        Attach::Fexit(name) | Attach::FexitWith(name, _) => format!("fexit {name}"),
-        Attach::SockOps => "cgroup sock_ops".to_owned(),
-        Attach::SockAddr | Attach::CgroupSock => format!("cgroup {}", hook.program),
-    }
-}
-
-fn attach(ebpf: &mut Ebpf, kernel: &Kernel, hook: &Hook, cgroup: Option<&Path>) -> Result<(), String> {
-    if let Attach::FexitWith(function, parameters) = hook.attach {
-        match kernel.parameters(function) {
-            Some(count) if count == parameters => {}
-            Some(count) => return Err(format!("{function} has {count} parameters here, not {parameters}")),
-            None => return Err(format!("this kernel has no {function}")),
-        }
-    }
-    let program = ebpf.program_mut(hook.program).ok_or("not in the object")?;
-    let cgroup = || {
-        let path = cgroup.ok_or("no cgroup v2 hierarchy is mounted")?;
-        File::open(path).map_err(|e| format!("{}: {e}", path.display()))
-    };
-    match (program, hook.attach) {
-        (Program::BtfTracePoint(p), Attach::Tracepoint(name)) => {
-            p.load(name, &kernel.btf).and_then(|()| p.attach().map(drop)).map_err(|e| explain(&e))
-        }
-        (Program::FEntry(p), Attach::Fentry(name)) => {
-            p.load(name, &kernel.btf).and_then(|()| p.attach().map(drop)).map_err(|e| explain(&e))
-        }
-        (Program::FExit(p), Attach::Fexit(name) | Attach::FexitWith(name, _)) => {
-            p.load(name, &kernel.btf).and_then(|()| p.attach().map(drop)).map_err(|e| explain(&e))
-        }
-        (Program::SockOps(p), Attach::SockOps) => {
-            let root = cgroup()?;
-            p.load()
-                .and_then(|()| p.attach(root, CgroupAttachMode::Single).map(drop))
-                .map_err(|e| explain(&e))
-        }
-        (Program::CgroupSockAddr(p), Attach::SockAddr) => {
-            let root = cgroup()?;
-            p.load()
-                .and_then(|()| p.attach(root, CgroupAttachMode::Single).map(drop))
-                .map_err(|e| explain(&e))
-        }
-        (Program::CgroupSock(p), Attach::CgroupSock) => {
-            let root = cgroup()?;
-            p.load()
-                .and_then(|()| p.attach(root, CgroupAttachMode::Single).map(drop))
-                .map_err(|e| explain(&e))
-        }
-        (_, _) => Err("the program is of another type than its plan says".to_owned()),
-    }
-}
-
-/// What the kernel said, in one line: the error and, where the verifier spoke, its last words.
-fn explain(error: &ProgramError) -> String {
-    if let ProgramError::LoadError { io_error, verifier_log } = error {
-        let log = verifier_log.to_string();
-        debug!("verifier: {log}");
-        let closing = ["processed ", "stack depth ", "verification time "];
-        let last = log.lines().rfind(|line| !line.is_empty() && !closing.iter().any(|c| line.starts_with(c)));
-        return match last {
-            Some(line) => format!("{io_error}; verifier: {line}"),
-            None => io_error.to_string(),
-        };
-    }
-    chain(error)
-}
-
 /// An error and its causes, each once.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -316,14 +313,4 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
         cause = inner.source();
     }
     text
-}
-
-/// The root of the cgroup v2 hierarchy, from the mount table.
-fn cgroup_root() -> Option<PathBuf> {
-    let mounts = std::fs::read_to_string("/proc/self/mounts").ok()?;
-    mounts.lines().find_map(|line| {
-        let mut fields = line.split(' ');
-        let (path, kind) = (fields.nth(1)?, fields.next()?);
-        (kind == "cgroup2").then(|| PathBuf::from(path))
-    })
 }

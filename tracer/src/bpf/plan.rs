@@ -13,12 +13,30 @@ pub enum Attach {
     /// Return of a kernel function that has, on this kernel, that many parameters: the return value
     /// is the argument behind the last one.
     FexitWith(&'static str, u32),
+    /// Entry of a kernel function, by kprobe.
+    Kprobe(&'static str),
+    /// Return of a kernel function, by kretprobe.
+    Kretprobe(&'static str),
+    /// Return of a kernel function by kretprobe, with the named program at its entry, which remembers the
+    /// arguments.
+    KprobePair(&'static str, &'static str),
     /// The cgroup v2 root, as a sock_ops program.
     SockOps,
     /// The cgroup v2 root, as a sock_addr program.
     SockAddr,
     /// The cgroup v2 root, as a sock program.
     CgroupSock,
+}
+
+/// When a hook belongs to its plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// On every kernel.
+    Always,
+    /// Where the plan's tracing programs cannot ask for a socket's cookie.
+    NoCookie,
+    /// Where the named program could not be attached.
+    Without(&'static str),
 }
 
 /// One program of a plan.
@@ -34,6 +52,20 @@ pub struct Hook {
     pub covers: &'static [&'static str],
     /// What stays unseen when it cannot be had; empty when another hook sees the same.
     pub unseen_without: &'static str,
+    /// Only IPv6 passes it.
+    pub v6: bool,
+    /// When it is attached.
+    pub when: When,
+}
+
+impl Hook {
+    const fn v6(self) -> Self {
+        Self { v6: true, ..self }
+    }
+
+    const fn when(self, when: When) -> Self {
+        Self { when, ..self }
+    }
 }
 
 /// A set of hooks that together see what the tracer needs.
@@ -45,20 +77,14 @@ pub struct Plan {
     pub hooks: &'static [Hook],
     /// It sees accepts by the first use of the connection, not by the call.
     pub accept_by_use: bool,
+    /// Its programs know sockets by their address alone.
+    pub by_probe: bool,
     /// What it cannot see even when every hook attaches, with the reason.
     pub unseen: &'static [(&'static str, &'static str)],
 }
 
-const STATE: Hook = Hook {
-    program: "state_change",
-    attach: Attach::Tracepoint("inet_sock_set_state"),
-    required: true,
-    covers: &["established", "failed", "close"],
-    unseen_without: "",
-};
-
 const fn hook(program: &'static str, attach: Attach, covers: &'static [&'static str]) -> Hook {
-    Hook { program, attach, required: true, covers, unseen_without: "" }
+    Hook { program, attach, required: true, covers, unseen_without: "", v6: false, when: When::Always }
 }
 
 const fn optional(
@@ -67,14 +93,25 @@ const fn optional(
     covers: &'static [&'static str],
     unseen_without: &'static str,
 ) -> Hook {
-    Hook { program, attach, required: false, covers, unseen_without }
+    Hook { required: false, unseen_without, ..hook(program, attach, covers) }
 }
+
+const STATE: Hook =
+    hook("state_change", Attach::Tracepoint("inet_sock_set_state"), &["established", "failed", "close"]);
+
+/// See to it that every socket has a cookie before another hook meets it. They come first, and the sockets
+/// that are there already are named by sock_diag before the next hook.
+const NAME_SOCKETS: Hook = hook("name_sockets", Attach::CgroupSock, &["identity"]).when(When::NoCookie);
+const NAME_CONNECTIONS: Hook = hook("name_connections", Attach::SockOps, &["identity"]).when(When::NoCookie);
 
 /// Trampolines on kernel functions.
 pub const FENTRY: Plan = Plan {
     name: "fentry",
     accept_by_use: false,
+    by_probe: false,
     hooks: &[
+        NAME_SOCKETS,
+        NAME_CONNECTIONS,
         STATE,
         hook("tcp_connect", Attach::Fentry("tcp_connect"), &["connect"]),
         hook("listen_start", Attach::Fexit("inet_csk_listen_start"), &["listen"]),
@@ -97,9 +134,10 @@ pub const FENTRY: Plan = Plan {
             Attach::Fexit("tcp_v6_connect"),
             &["failed"],
             "IPv6 connects that fail before a packet is sent",
-        ),
+        )
+        .v6(),
         hook("inet_bind", Attach::Fexit("inet_bind"), &["bind"]),
-        optional("inet6_bind", Attach::Fexit("inet6_bind"), &["bind"], "bind of IPv6 UDP sockets"),
+        optional("inet6_bind", Attach::Fexit("inet6_bind"), &["bind"], "bind of IPv6 UDP sockets").v6(),
         optional(
             "udp_connect",
             Attach::Fexit("__ip4_datagram_connect"),
@@ -111,21 +149,11 @@ pub const FENTRY: Plan = Plan {
             Attach::Fexit("__ip6_datagram_connect"),
             &["connect (udp)"],
             "connect of IPv6 UDP sockets, until their first datagram",
-        ),
+        )
+        .v6(),
         hook("udp_sendmsg", Attach::Fentry("udp_sendmsg"), &["udp"]),
-        optional("udpv6_sendmsg", Attach::Fentry("udpv6_sendmsg"), &["udp"], "datagrams sent over IPv6"),
-        optional(
-            "udp_recvmsg",
-            Attach::FexitWith("udp_recvmsg", 5),
-            &["udp"],
-            "datagrams received over IPv4",
-        ),
-        optional(
-            "udpv6_recvmsg",
-            Attach::FexitWith("udpv6_recvmsg", 5),
-            &["udp"],
-            "datagrams received over IPv6",
-        ),
+        optional("udpv6_sendmsg", Attach::Fentry("udpv6_sendmsg"), &["udp"], "datagrams sent over IPv6").v6(),
+        optional("udp_consume", Attach::Fentry("skb_consume_udp"), &["udp"], "datagrams received"),
         optional(
             "udp_destroy",
             Attach::Fentry("udp_destroy_sock"),
@@ -137,15 +165,92 @@ pub const FENTRY: Plan = Plan {
             Attach::Fentry("udpv6_destroy_sock"),
             &["close (udp)"],
             "close of IPv6 UDP sockets",
-        ),
+        )
+        .v6(),
     ],
-    unseen: &[NO_PEER, OTHER_FAMILIES],
+    unseen: &[OTHER_FAMILIES],
+};
+
+/// Breakpoints on kernel functions, for kernels without trampolines. Sockets are known by their address
+/// alone, so their cookies are seen to by cgroup programs.
+pub const KPROBE: Plan = Plan {
+    name: "kprobe",
+    accept_by_use: false,
+    by_probe: true,
+    hooks: &[
+        NAME_SOCKETS,
+        NAME_CONNECTIONS,
+        STATE,
+        hook("k_tcp_connect", Attach::Kprobe("tcp_connect"), &["connect"]),
+        hook("k_hash", Attach::Kprobe("inet_hash"), &["listen"]),
+        optional("k_hash6", Attach::Kprobe("inet6_hash"), &["listen"], "IPv6 listeners").v6(),
+        optional("k_sock_graft", Attach::Kprobe("security_sock_graft"), &["accept"], ""),
+        optional(
+            "k_accept_return",
+            Attach::Kretprobe("inet_csk_accept"),
+            &["accept"],
+            "accepts of servers that waited in accept() before the tracer started, and while more processes wait in accept() than a kretprobe has slots",
+        )
+        .when(When::Without("k_sock_graft")),
+        optional(
+            "k_tcp_v4_connect",
+            Attach::KprobePair("tcp_v4_connect", "k_tcp_v4_connect_entry"),
+            &["failed"],
+            "IPv4 connects that fail before a packet is sent",
+        ),
+        optional(
+            "k_tcp_v6_connect",
+            Attach::KprobePair("tcp_v6_connect", "k_tcp_v6_connect_entry"),
+            &["failed"],
+            "IPv6 connects that fail before a packet is sent",
+        )
+        .v6(),
+        hook("k_inet_bind", Attach::KprobePair("inet_bind", "k_inet_bind_entry"), &["bind"]),
+        optional(
+            "k_inet6_bind",
+            Attach::KprobePair("inet6_bind", "k_inet6_bind_entry"),
+            &["bind"],
+            "bind of IPv6 UDP sockets",
+        )
+        .v6(),
+        optional(
+            "k_udp_connect",
+            Attach::KprobePair("__ip4_datagram_connect", "k_udp_connect_entry"),
+            &["connect (udp)"],
+            "connect of IPv4 UDP sockets, until their first datagram",
+        ),
+        optional(
+            "k_udp6_connect",
+            Attach::KprobePair("__ip6_datagram_connect", "k_udp6_connect_entry"),
+            &["connect (udp)"],
+            "connect of IPv6 UDP sockets, until their first datagram",
+        )
+        .v6(),
+        hook("k_udp_sendmsg", Attach::Kprobe("udp_sendmsg"), &["udp"]),
+        optional("k_udpv6_sendmsg", Attach::Kprobe("udpv6_sendmsg"), &["udp"], "datagrams sent over IPv6").v6(),
+        optional("k_udp_consume", Attach::Kprobe("skb_consume_udp"), &["udp"], "datagrams received"),
+        optional(
+            "k_udp_destroy",
+            Attach::Kprobe("udp_destroy_sock"),
+            &["close (udp)"],
+            "close of IPv4 UDP sockets",
+        ),
+        optional(
+            "k_udpv6_destroy",
+            Attach::Kprobe("udpv6_destroy_sock"),
+            &["close (udp)"],
+            "close of IPv6 UDP sockets",
+        )
+        .v6(),
+    ],
+    unseen: &[OTHER_FAMILIES],
 };
 
 /// BTF tracepoints and cgroup programs, for kernels that allow neither fentry nor kprobes.
 pub const TRACEPOINT: Plan = Plan {
     name: "tracepoint",
     accept_by_use: true,
+    by_probe: false,
     hooks: &[
         STATE,
         hook("tcp_calls", Attach::SockOps, &["connect", "listen"]),
@@ -160,7 +265,8 @@ pub const TRACEPOINT: Plan = Plan {
             Attach::SockAddr,
             &["accept"],
             "the exact moment of IPv6 accepts: the first use of the connection is told instead",
-        ),
+        )
+        .v6(),
         optional(
             "send_length",
             Attach::Tracepoint("sock_send_length"),
@@ -185,13 +291,16 @@ pub const TRACEPOINT: Plan = Plan {
             Attach::SockAddr,
             &["connect (udp)", "failed"],
             "connect of IPv6 UDP sockets; IPv6 connects that fail before a packet is sent",
-        ),
+        )
+        .v6(),
         optional("bind4", Attach::SockAddr, &["bind"], "whether an IPv4 program chose its UDP port itself"),
-        optional("bind6", Attach::SockAddr, &["bind"], "whether an IPv6 program chose its UDP port itself"),
+        optional("bind6", Attach::SockAddr, &["bind"], "whether an IPv6 program chose its UDP port itself")
+            .v6(),
         hook("post_bind4", Attach::CgroupSock, &["bind"]),
-        optional("post_bind6", Attach::CgroupSock, &["bind"], "bind of IPv6 UDP sockets"),
+        optional("post_bind6", Attach::CgroupSock, &["bind"], "bind of IPv6 UDP sockets").v6(),
         hook("sendmsg4", Attach::SockAddr, &["udp"]),
-        optional("sendmsg6", Attach::SockAddr, &["udp"], "datagrams sent over IPv6 by unconnected sockets"),
+        optional("sendmsg6", Attach::SockAddr, &["udp"], "datagrams sent over IPv6 by unconnected sockets")
+            .v6(),
         optional(
             "recvmsg4",
             Attach::SockAddr,
@@ -203,7 +312,8 @@ pub const TRACEPOINT: Plan = Plan {
             Attach::SockAddr,
             &["udp"],
             "datagrams received over IPv6 by unconnected sockets",
-        ),
+        )
+        .v6(),
     ],
     unseen: &[
         NO_PEER,
@@ -231,7 +341,7 @@ const OTHER_FAMILIES: (&str, &str) =
     ("packet, raw, ICMP, SCTP and vsock sockets", "this version hooks TCP and UDP only");
 
 /// The plans that `auto` tries, best first.
-pub const PLANS: &[Plan] = &[FENTRY, TRACEPOINT];
+pub const PLANS: &[Plan] = &[FENTRY, KPROBE, TRACEPOINT];
 
 /// A plan that could not be used, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -268,14 +378,21 @@ mod tests {
     fn the_first_plan_that_loads_is_taken_and_every_failure_is_kept() {
         let load = |plan: &Plan| if plan.name == "fentry" { Err("EPERM".to_owned()) } else { Ok(plan.name) };
         let (taken, rejected) = choose(PLANS, load).unwrap();
-        assert_eq!(taken, "tracepoint");
+        assert_eq!(taken, "kprobe");
         assert_eq!(rejected, [Rejected { plan: "fentry", why: "EPERM".to_owned() }]);
     }
 
     #[test]
     fn with_no_plan_all_reasons_come_back() {
         let rejected = choose(PLANS, |_| Err::<(), _>("no".to_owned())).unwrap_err();
-        assert_eq!(rejected.iter().map(|r| r.plan).collect::<Vec<_>>(), ["fentry", "tracepoint"]);
+        assert_eq!(rejected.iter().map(|r| r.plan).collect::<Vec<_>>(), ["fentry", "kprobe", "tracepoint"]);
+    }
+
+    #[test]
+    fn every_program_has_a_slot_for_its_mark() {
+        for hook in PLANS.iter().flat_map(|plan| plan.hooks) {
+            assert!(tracer_common::PROGRAMS.contains(&hook.program), "{}", hook.program);
+        }
     }
 
     #[test]

@@ -1,0 +1,280 @@
+//! Hooks on kernel functions by kprobe. An entry hook wherever the value is there at entry: a kretprobe has
+//! few slots (10 on two CPUs), and calls that wait inside the function hold them.
+//!
+//! Where only the return tells, the call's arguments are remembered at its entry ([`enter`], [`leave`]).
+//! None of these functions waits for the network, so their slots are free again at once.
+
+use aya_ebpf::{
+    helpers::bpf_get_current_pid_tgid,
+    macros::{kprobe, kretprobe},
+    programs::{ProbeContext, RetProbeContext},
+};
+
+use crate::{
+    handlers::{tcp, udp},
+    maps::{CALLS, Call, CallKey, offset},
+    proof::proven,
+    sock::{INET, LISTEN, Sock, load},
+};
+
+const TCP_V4_CONNECT: u64 = 1;
+const TCP_V6_CONNECT: u64 = 2;
+const INET_BIND: u64 = 3;
+const INET6_BIND: u64 = 4;
+const IP4_DATAGRAM_CONNECT: u64 = 5;
+const IP6_DATAGRAM_CONNECT: u64 = 6;
+
+#[inline(always)]
+fn argument<T: aya_ebpf::Argument + Default>(ctx: &ProbeContext, n: usize) -> T {
+    ctx.arg(n).unwrap_or_default()
+}
+
+#[inline(always)]
+fn pointer(ctx: &ProbeContext, n: usize) -> *const u8 {
+    argument::<u64>(ctx, n) as *const u8
+}
+
+#[inline(always)]
+fn socket(ctx: &ProbeContext) -> Sock {
+    Sock(pointer(ctx, 0))
+}
+
+/// Remembers a call whose return is hooked as well.
+#[inline(always)]
+fn enter(ctx: &ProbeContext, function: u64) {
+    let key = CallKey { task: bpf_get_current_pid_tgid(), function };
+    let call = Call { socket: pointer(ctx, 0) as u64, address: pointer(ctx, 1) as u64 };
+    let _ = CALLS.insert(key, call, 0);
+}
+
+/// The call that returns now; none when it began before the hooks came.
+#[inline(always)]
+fn leave(function: u64) -> Option<Call> {
+    let key = CallKey { task: bpf_get_current_pid_tgid(), function };
+    // SAFETY: an entry that only this task uses.
+    let call = unsafe { *CALLS.get_ptr(key)? };
+    let _ = CALLS.remove(key);
+    Some(call)
+}
+
+/// `int tcp_connect(struct sock *sk)`
+#[kprobe(function = "tcp_connect")]
+pub(crate) fn k_tcp_connect(ctx: ProbeContext) -> u32 {
+    let sk = socket(&ctx);
+    if !proven!("k_tcp_connect", sk) {
+        tcp::connect(sk, sk.cookie());
+    }
+    0
+}
+
+/// `int tcp_v4_connect(struct sock *sk, struct sockaddr *uaddr, int addr_len)`
+#[kprobe(function = "tcp_v4_connect")]
+pub(crate) fn k_tcp_v4_connect_entry(ctx: ProbeContext) -> u32 {
+    enter(&ctx, TCP_V4_CONNECT);
+    0
+}
+
+/// The error of a connect that sent no packet stands nowhere but in what the function returns.
+#[kretprobe(function = "tcp_v4_connect")]
+pub(crate) fn k_tcp_v4_connect(ctx: RetProbeContext) -> u32 {
+    if let Some(call) = leave(TCP_V4_CONNECT) {
+        let sk = Sock(call.socket as *const u8);
+        if !proven!("k_tcp_v4_connect", sk) {
+            tcp::refused(sk, call.address as *const u8, ctx.ret());
+        }
+    }
+    0
+}
+
+/// `int tcp_v6_connect(struct sock *sk, struct sockaddr *uaddr, int addr_len)`
+#[kprobe(function = "tcp_v6_connect")]
+pub(crate) fn k_tcp_v6_connect_entry(ctx: ProbeContext) -> u32 {
+    enter(&ctx, TCP_V6_CONNECT);
+    0
+}
+
+/// As [`k_tcp_v4_connect`].
+#[kretprobe(function = "tcp_v6_connect")]
+pub(crate) fn k_tcp_v6_connect(ctx: RetProbeContext) -> u32 {
+    if let Some(call) = leave(TCP_V6_CONNECT) {
+        let sk = Sock(call.socket as *const u8);
+        if !proven!("k_tcp_v6_connect", sk) {
+            tcp::refused(sk, call.address as *const u8, ctx.ret());
+        }
+    }
+    0
+}
+
+/// `int inet_hash(struct sock *sk)`: a listener enters the kernel's table, its port is bound.
+#[kprobe(function = "inet_hash")]
+pub(crate) fn k_hash(ctx: ProbeContext) -> u32 {
+    let sk = socket(&ctx);
+    if !proven!("k_hash", sk) && sk.state() == LISTEN && sk.is_tcp() {
+        tcp::listen(sk, sk.cookie());
+    }
+    0
+}
+
+/// `int inet6_hash(struct sock *sk)`
+#[kprobe(function = "inet6_hash")]
+pub(crate) fn k_hash6(ctx: ProbeContext) -> u32 {
+    let sk = socket(&ctx);
+    if !proven!("k_hash6", sk) && sk.state() == LISTEN && sk.is_tcp() {
+        tcp::listen(sk, sk.cookie());
+    }
+    0
+}
+
+/// `void security_sock_graft(struct sock *sk, struct socket *parent)`: every accept.
+#[kprobe(function = "security_sock_graft")]
+pub(crate) fn k_sock_graft(ctx: ProbeContext) -> u32 {
+    let sk = socket(&ctx);
+    if !proven!("k_sock_graft", sk) {
+        tcp::grafted(sk);
+    }
+    0
+}
+
+/// `struct sock *inet_csk_accept(...)`: only where the kernel has no `security_sock_graft`, because
+/// processes that wait in accept() hold the slots of a kretprobe.
+#[kretprobe(function = "inet_csk_accept")]
+pub(crate) fn k_accept_return(ctx: RetProbeContext) -> u32 {
+    let sk = Sock(ctx.ret::<u64>() as *const u8);
+    if !sk.0.is_null() && !proven!("k_accept_return", sk) {
+        tcp::grafted(sk);
+    }
+    0
+}
+
+/// `int inet_bind(struct socket *sock, struct sockaddr *uaddr, int addr_len)`
+#[kprobe(function = "inet_bind")]
+pub(crate) fn k_inet_bind_entry(ctx: ProbeContext) -> u32 {
+    enter(&ctx, INET_BIND);
+    0
+}
+
+/// Whether bind() succeeded, and with which port, is known at its return.
+#[kretprobe(function = "inet_bind")]
+pub(crate) fn k_inet_bind(ctx: RetProbeContext) -> u32 {
+    if let Some(call) = leave(INET_BIND) {
+        let sk = socket_of(&call);
+        if !proven!("k_inet_bind", sk) && ctx.ret::<i32>() == 0 {
+            udp::bind(sk);
+        }
+    }
+    0
+}
+
+/// `int inet6_bind(struct socket *sock, struct sockaddr *uaddr, int addr_len)`
+#[kprobe(function = "inet6_bind")]
+pub(crate) fn k_inet6_bind_entry(ctx: ProbeContext) -> u32 {
+    enter(&ctx, INET6_BIND);
+    0
+}
+
+/// As [`k_inet_bind`].
+#[kretprobe(function = "inet6_bind")]
+pub(crate) fn k_inet6_bind(ctx: RetProbeContext) -> u32 {
+    if let Some(call) = leave(INET6_BIND) {
+        let sk = socket_of(&call);
+        if !proven!("k_inet6_bind", sk) && ctx.ret::<i32>() == 0 {
+            udp::bind(sk);
+        }
+    }
+    0
+}
+
+/// The `struct sock` of a call whose first argument is a `struct socket`.
+#[inline(always)]
+fn socket_of(call: &Call) -> Sock {
+    Sock(load(call.socket as *const u8, offset!(socket_sk)))
+}
+
+/// `int __ip4_datagram_connect(struct sock *sk, struct sockaddr *uaddr, int addr_len)`; for an IPv6
+/// socket it is a step on the way, and the peer is not set yet.
+#[kprobe(function = "__ip4_datagram_connect")]
+pub(crate) fn k_udp_connect_entry(ctx: ProbeContext) -> u32 {
+    enter(&ctx, IP4_DATAGRAM_CONNECT);
+    0
+}
+
+/// The peer and the local end that goes with it are set when the function returns.
+#[kretprobe(function = "__ip4_datagram_connect")]
+pub(crate) fn k_udp_connect(ctx: RetProbeContext) -> u32 {
+    if let Some(call) = leave(IP4_DATAGRAM_CONNECT) {
+        let sk = Sock(call.socket as *const u8);
+        if !proven!("k_udp_connect", sk) && ctx.ret::<i32>() == 0 && sk.family() == INET {
+            udp::connect(sk);
+        }
+    }
+    0
+}
+
+/// `int __ip6_datagram_connect(struct sock *sk, struct sockaddr *uaddr, int addr_len)`
+#[kprobe(function = "__ip6_datagram_connect")]
+pub(crate) fn k_udp6_connect_entry(ctx: ProbeContext) -> u32 {
+    enter(&ctx, IP6_DATAGRAM_CONNECT);
+    0
+}
+
+/// As [`k_udp_connect`].
+#[kretprobe(function = "__ip6_datagram_connect")]
+pub(crate) fn k_udp6_connect(ctx: RetProbeContext) -> u32 {
+    if let Some(call) = leave(IP6_DATAGRAM_CONNECT) {
+        let sk = Sock(call.socket as *const u8);
+        if !proven!("k_udp6_connect", sk) && ctx.ret::<i32>() == 0 {
+            udp::connect(sk);
+        }
+    }
+    0
+}
+
+/// `int udp_sendmsg(struct sock *sk, struct msghdr *msg, size_t len)`
+#[kprobe(function = "udp_sendmsg")]
+pub(crate) fn k_udp_sendmsg(ctx: ProbeContext) -> u32 {
+    let sk = socket(&ctx);
+    if !proven!("k_udp_sendmsg", sk) {
+        udp::sends(sk, pointer(&ctx, 1), argument(&ctx, 2));
+    }
+    0
+}
+
+/// `int udpv6_sendmsg(struct sock *sk, struct msghdr *msg, size_t len)`
+#[kprobe(function = "udpv6_sendmsg")]
+pub(crate) fn k_udpv6_sendmsg(ctx: ProbeContext) -> u32 {
+    let sk = socket(&ctx);
+    if !proven!("k_udpv6_sendmsg", sk) {
+        udp::sends_v6(sk, pointer(&ctx, 1), argument(&ctx, 2));
+    }
+    0
+}
+
+/// `void skb_consume_udp(struct sock *sk, struct sk_buff *skb, int len)`
+#[kprobe(function = "skb_consume_udp")]
+pub(crate) fn k_udp_consume(ctx: ProbeContext) -> u32 {
+    let sk = socket(&ctx);
+    if !proven!("k_udp_consume", sk) {
+        udp::consumed(sk, pointer(&ctx, 1), argument(&ctx, 2));
+    }
+    0
+}
+
+/// `void udp_destroy_sock(struct sock *sk)`
+#[kprobe(function = "udp_destroy_sock")]
+pub(crate) fn k_udp_destroy(ctx: ProbeContext) -> u32 {
+    let sk = socket(&ctx);
+    if !proven!("k_udp_destroy", sk) {
+        udp::close(sk);
+    }
+    0
+}
+
+/// `void udpv6_destroy_sock(struct sock *sk)`
+#[kprobe(function = "udpv6_destroy_sock")]
+pub(crate) fn k_udpv6_destroy(ctx: ProbeContext) -> u32 {
+    let sk = socket(&ctx);
+    if !proven!("k_udpv6_destroy", sk) {
+        udp::close(sk);
+    }
+    0
+}

@@ -1,0 +1,154 @@
+//! Loads one program into the kernel and attaches it where its hook says; keeps what the kernel says
+//! when it will not.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+};
+
+use aya::{
+    Ebpf,
+    programs::{CgroupAttachMode, KProbe, Program, ProgramError, links::FdLink},
+};
+use tracing::debug;
+
+use super::{
+    kernel::Kernel,
+    loader::chain,
+    plan::{Attach, Hook},
+};
+
+/// What programs are attached to, and with.
+pub(super) struct Place<'a> {
+    pub(super) kernel: &'a Kernel,
+    /// The root of the cgroup v2 hierarchy, where one is mounted.
+    pub(super) cgroup: Option<PathBuf>,
+}
+
+impl<'a> Place<'a> {
+    pub(super) fn find(kernel: &'a Kernel) -> Self {
+        Self { kernel, cgroup: cgroup_root() }
+    }
+}
+
+/// A hook as people name it: `fentry tcp_connect`, `cgroup connect4`.
+pub(super) fn describe(hook: &Hook) -> String {
+    match hook.attach {
+        Attach::Tracepoint(name) => format!("tp_btf {name}"),
+        Attach::Fentry(name) => format!("fentry {name}"),
+        Attach::Fexit(name) | Attach::FexitWith(name, _) => format!("fexit {name}"),
+        Attach::Kprobe(name) => format!("kprobe {name}"),
+        Attach::Kretprobe(name) | Attach::KprobePair(name, _) => format!("kretprobe {name}"),
+        Attach::SockOps => "cgroup sock_ops".to_owned(),
+        Attach::SockAddr | Attach::CgroupSock => format!("cgroup {}", hook.program),
+    }
+}
+
+/// Loads and attaches the program of a hook; gives the links that can tell how many probes they missed.
+pub(super) fn attach(ebpf: &mut Ebpf, place: &Place<'_>, hook: &Hook) -> Result<Vec<FdLink>, String> {
+    let outcome = load(ebpf, place, hook).and_then(|()| link(ebpf, place, hook));
+    debug!(hook = describe(hook), failed = outcome.as_ref().err(), "attach");
+    outcome
+}
+
+/// Loads the program of a hook without attaching it.
+pub(super) fn load(ebpf: &mut Ebpf, place: &Place<'_>, hook: &Hook) -> Result<(), String> {
+    is_there(place.kernel, hook.attach)?;
+    let btf = &place.kernel.btf;
+    let loaded = match (program(ebpf, hook.program)?, hook.attach) {
+        (Program::BtfTracePoint(p), Attach::Tracepoint(name)) => p.load(name, btf),
+        (Program::FEntry(p), Attach::Fentry(name)) => p.load(name, btf),
+        (Program::FExit(p), Attach::Fexit(name) | Attach::FexitWith(name, _)) => p.load(name, btf),
+        (Program::KProbe(p), Attach::Kprobe(_) | Attach::Kretprobe(_) | Attach::KprobePair(..)) => p.load(),
+        (Program::SockOps(p), Attach::SockOps) => p.load(),
+        (Program::CgroupSockAddr(p), Attach::SockAddr) => p.load(),
+        (Program::CgroupSock(p), Attach::CgroupSock) => p.load(),
+        (_, _) => return Err("the program is of another type than its plan says".to_owned()),
+    };
+    loaded.map_err(|e| explain(&e))?;
+    if let Attach::KprobePair(_, entry) = hook.attach {
+        return kprobe(ebpf, entry)?.load().map_err(|e| explain(&e));
+    }
+    Ok(())
+}
+
+/// The prototype decides which program fits, and spares a hook on a function that is not there.
+fn is_there(kernel: &Kernel, attach: Attach) -> Result<(), String> {
+    let Attach::FexitWith(function, parameters) = attach else { return Ok(()) };
+    match kernel.parameters(function) {
+        Some(count) if count == parameters => Ok(()),
+        Some(count) => Err(format!("{function} has {count} parameters here, not {parameters}")),
+        None => Err(format!("this kernel has no {function}")),
+    }
+}
+
+fn link(ebpf: &mut Ebpf, place: &Place<'_>, hook: &Hook) -> Result<Vec<FdLink>, String> {
+    let mode = CgroupAttachMode::Single;
+    let attached = match (program(ebpf, hook.program)?, hook.attach) {
+        (Program::BtfTracePoint(p), _) => p.attach().map(drop),
+        (Program::FEntry(p), _) => p.attach().map(drop),
+        (Program::FExit(p), _) => p.attach().map(drop),
+        (Program::SockOps(p), _) => p.attach(root(place)?, mode).map(drop),
+        (Program::CgroupSockAddr(p), _) => p.attach(root(place)?, mode).map(drop),
+        (Program::CgroupSock(p), _) => p.attach(root(place)?, mode).map(drop),
+        (Program::KProbe(_), Attach::KprobePair(function, entry)) => {
+            // The entry first: a return without its entry is passed over.
+            let mut links = probe(ebpf, place.kernel, entry, function)?;
+            links.extend(probe(ebpf, place.kernel, hook.program, function)?);
+            return Ok(links);
+        }
+        (Program::KProbe(_), Attach::Kprobe(function) | Attach::Kretprobe(function)) => {
+            return probe(ebpf, place.kernel, hook.program, function);
+        }
+        (_, _) => return Err("the program is of another type than its plan says".to_owned()),
+    };
+    attached.map(|()| Vec::new()).map_err(|e| explain(&e))
+}
+
+fn probe(ebpf: &mut Ebpf, kernel: &Kernel, name: &str, function: &str) -> Result<Vec<FdLink>, String> {
+    let program = kprobe(ebpf, name)?;
+    let id = program.attach(function, 0).map_err(|e| explain(&e))?;
+    if !kernel.counts_missed {
+        return Ok(Vec::new());
+    }
+    let link = program.take_link(id).map_err(|e| explain(&e))?;
+    FdLink::try_from(link).map(|link| vec![link]).map_err(|e| e.to_string())
+}
+
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program, String> {
+    ebpf.program_mut(name).ok_or_else(|| "not in the object".to_owned())
+}
+
+fn kprobe<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut KProbe, String> {
+    program(ebpf, name)?.try_into().map_err(|e: ProgramError| chain(&e))
+}
+
+fn root(place: &Place<'_>) -> Result<File, String> {
+    let path = place.cgroup.as_deref().ok_or("no cgroup v2 hierarchy is mounted")?;
+    File::open(path).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+/// What the kernel said, in one line: the error and, where the verifier spoke, its last words.
+fn explain(error: &ProgramError) -> String {
+    if let ProgramError::LoadError { io_error, verifier_log } = error {
+        let log = verifier_log.to_string();
+        debug!("verifier: {log}");
+        let closing = ["processed ", "stack depth ", "verification time "];
+        let last = log.lines().rfind(|line| !line.is_empty() && !closing.iter().any(|c| line.starts_with(c)));
+        return match last {
+            Some(line) => format!("{io_error}; verifier: {line}"),
+            None => io_error.to_string(),
+        };
+    }
+    chain(error)
+}
+
+/// The root of the cgroup v2 hierarchy, from the mount table.
+fn cgroup_root() -> Option<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").ok()?;
+    mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ');
+        let (path, kind) = (fields.nth(1)?, fields.next()?);
+        (kind == "cgroup2").then(|| Path::new(path).to_path_buf())
+    })
+}

@@ -1,0 +1,99 @@
+//! What is learned once about the running kernel, before any plan is tried: where its structures keep their
+//! members, which functions it has, what programs may ask.
+
+use std::{collections::BTreeMap, path::Path};
+
+use aya::Btf;
+use tracer_common::{Offsets, READS_BY_PROBE, READS_COOKIE, READS_TASK_TYPE};
+
+use super::{
+    btf::KernelTypes,
+    layout,
+    loader::{LoadError, chain},
+    plan::{Attach, PLANS, Plan},
+};
+use crate::model::event::Coverage;
+
+/// Names BTF members, separated by commas, that are to count as missing: to try out what that does.
+const MASK: &str = "TRACER_MASK_BTF";
+
+/// The running kernel, as its BTF describes it.
+pub struct Kernel {
+    pub(super) offsets: Offsets,
+    pub(super) btf: Btf,
+    functions: BTreeMap<&'static str, Option<u32>>,
+    /// Its links tell how many probes they missed (6.7 and later).
+    pub(super) counts_missed: bool,
+    unseen: Vec<Coverage>,
+}
+
+/// Exists when tasks have a type for programs.
+const TASK_TYPE: &str = "bpf_get_current_task_btf";
+/// Exists when tracing programs may ask for a socket's cookie.
+const COOKIE: &str = "bpf_get_socket_ptr_cookie";
+
+impl Kernel {
+    /// Reads the kernel's BTF.
+    ///
+    /// # Errors
+    /// When there is none, or a member is missing that the programs need.
+    pub fn read() -> Result<Self, LoadError> {
+        let path = Path::new("/sys/kernel/btf/vmlinux");
+        let bytes = std::fs::read(path).map_err(|e| LoadError::NoBtf(path.into(), e))?;
+        let types = KernelTypes::parse(&bytes)?;
+        let masked = std::env::var(MASK).unwrap_or_default();
+        let (offsets, missing) = layout::offsets(&types, &masked);
+        let needed: Vec<_> =
+            missing.iter().filter(|member| member.unseen().is_none()).map(|member| member.0).collect();
+        if !needed.is_empty() {
+            return Err(LoadError::Layout(needed.join(", ")));
+        }
+        let names = PLANS.iter().flat_map(|plan| plan.hooks).filter_map(|hook| hook.attach.function());
+        let functions = names.chain([TASK_TYPE, COOKIE]).map(|name| (name, types.parameters(name))).collect();
+        Ok(Self {
+            offsets,
+            btf: Btf::from_sys_fs().map_err(|e| LoadError::Object(chain(&e)))?,
+            functions,
+            counts_missed: types.member("bpf_link_info", "perf_event.kprobe.missed").is_some(),
+            unseen: missing.iter().filter_map(unseen).collect(),
+        })
+    }
+
+    /// Number of parameters of a function that a plan hooks; nothing when the kernel has no such function.
+    pub(super) fn parameters(&self, function: &str) -> Option<u32> {
+        self.functions.get(function).copied().flatten()
+    }
+
+    /// What programs of a plan may use here, as the bits of `Settings::reads`.
+    pub(super) fn reads(&self, plan: Option<&Plan>) -> u32 {
+        let by_probe = plan.is_some_and(|plan| plan.by_probe);
+        let task = if self.parameters(TASK_TYPE).is_some() { READS_TASK_TYPE } else { 0 };
+        let cookie = if self.parameters(COOKIE).is_some() && !by_probe { READS_COOKIE } else { 0 };
+        task | cookie | if by_probe { READS_BY_PROBE } else { 0 }
+    }
+
+    /// What stays unknown whatever the plan, because the kernel does not show where it is.
+    pub(super) fn unseen(&self) -> &[Coverage] {
+        &self.unseen
+    }
+}
+
+fn unseen(member: &layout::Missing) -> Option<Coverage> {
+    let event = member.unseen()?.to_owned();
+    Some(Coverage { event, by: None, why: Some(format!("the kernel's BTF lacks {}", member.0)) })
+}
+
+impl Attach {
+    /// The kernel function that is hooked, if it is one.
+    fn function(self) -> Option<&'static str> {
+        match self {
+            Self::Fentry(name)
+            | Self::Fexit(name)
+            | Self::FexitWith(name, _)
+            | Self::Kprobe(name)
+            | Self::Kretprobe(name)
+            | Self::KprobePair(name, _) => Some(name),
+            Self::Tracepoint(_) | Self::SockOps | Self::SockAddr | Self::CgroupSock => None,
+        }
+    }
+}
