@@ -101,7 +101,7 @@ pub fn compare(tracer: &Path, plans: [Plan; 2]) -> Result<usize> {
     for (live, plan) in [(one, plans[0]), (two, plans[1])] {
         live.wait("the last close", |r| r.tells("close") && r.is_at("tcp", last))
             .with_context(|| format!("plan {}", plan.word()))?;
-        let run = live.finish()?;
+        let run = live.finish()?.run;
         lists.push(run.records.iter().filter_map(Verdict::of).collect::<BTreeSet<_>>());
     }
     let mut different = differences(plans[0], &lists[0], &lists[1]);

@@ -1,17 +1,21 @@
-//! Runs scenarios one after the other, each in a process of its own: when its time is over the process
-//! is killed, and the kernel takes its children and namespaces away with it.
+//! Runs scenarios, each in a process of its own: when its time is over the process is killed, and the
+//! kernel takes its children and namespaces away with it.
 
 use std::fmt;
 use std::io::Read;
+use std::ops::AddAssign;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, set_parent_process_death_signal};
 
 use crate::scenarios::{ALL, Bench, SKIPS, Scenario, Skip};
-use crate::tracer::Plan;
+use crate::tracer::{Common, Plan, Subject};
 
 /// A guest without hardware acceleration is given so much more time.
 const QUICK_PATIENCE: u64 = 3;
@@ -59,40 +63,118 @@ pub fn run_here(name: &str, bench: &Bench) -> Result<()> {
     (scenario.with_context(|| format!("no scenario {name}"))?.run)(bench)
 }
 
-/// Runs the chosen scenarios and prints a line for each.
+/// What is to be run, and how.
+pub struct Series {
+    /// Only scenarios whose name contains this.
+    pub filter: String,
+    /// The tracer under test, and its plan.
+    pub subject: Subject,
+    /// Longer limits, for an emulated machine.
+    pub quick: bool,
+    /// So many scenarios at the same time.
+    pub jobs: usize,
+}
+
+/// Runs the chosen scenarios and prints a line for each. First those that share the machine and a tracer,
+/// then those that run alone. `this` makes the command line of one scenario, given its name and where the
+/// records of the common tracer are.
 ///
 /// # Errors
 /// When none was chosen, or processes cannot be started.
-pub fn run_all(filter: &str, plan: Plan, quick: bool, this: impl Fn(&str) -> Command) -> Result<Totals> {
-    let mut totals = Totals::default();
-    for scenario in chosen(filter) {
-        if let Some(skip) = skip_of(scenario.name, plan) {
-            println!("skip {}: {}", scenario.name, skip.reason);
-            totals.skipped += 1;
-            continue;
-        }
-        let begun = Instant::now();
-        let limit = Duration::from_secs(scenario.limit * if quick { QUICK_PATIENCE } else { 1 });
-        let outcome = run_apart(this(scenario.name), limit)?;
-        totals.count(scenario.name, &outcome, begun.elapsed());
+pub fn run_all(series: &Series, this: impl Fn(&str, Option<&Path>) -> Command + Sync) -> Result<Totals> {
+    let (alone, shared): (Vec<_>, Vec<_>) = chosen(&series.filter).partition(|scenario| scenario.alone);
+    if alone.is_empty() && shared.is_empty() {
+        bail!("no scenario's name contains {:?}", series.filter);
     }
-    if totals == Totals::default() {
-        bail!("no scenario's name contains {filter:?}");
+    let mut totals = run_shared(series, &shared, &this)?;
+    for scenario in alone {
+        totals.run(series, scenario, this(scenario.name, None))?;
     }
     Ok(totals)
 }
 
+/// Runs scenarios beside a common tracer, which must hold out to their end.
+fn run_shared(
+    series: &Series,
+    scenarios: &[&'static Scenario],
+    this: &(impl Fn(&str, Option<&Path>) -> Command + Sync),
+) -> Result<Totals> {
+    let begun = Instant::now();
+    let common = (!scenarios.is_empty()).then(|| Common::start(&series.subject)).transpose();
+    if let Err(error) = &common {
+        println!("each scenario starts a tracer of its own: {error:#}");
+    }
+    let mut common = common.unwrap_or_default();
+    let file = common.as_ref().map(Common::file);
+    let mut totals = beside(series, scenarios, |name| this(name, file.as_deref()))?;
+    if let Some(mut common) = common.take() {
+        let outcome = match common.check().and_then(|()| common.finish()) {
+            Ok(()) => Outcome::Passed(String::new()),
+            Err(error) => Outcome::Failed(format!("{error:#}")),
+        };
+        totals.count("common-tracer-holds-out-to-the-end", &outcome, begun.elapsed());
+    }
+    Ok(totals)
+}
+
+/// Runs scenarios, `series.jobs` at a time.
+fn beside(
+    series: &Series,
+    scenarios: &[&'static Scenario],
+    this: impl Fn(&str) -> Command + Sync,
+) -> Result<Totals> {
+    let queue = Mutex::new(scenarios.iter());
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || -> Result<Totals> {
+        let mut totals = Totals::default();
+        while let Some(scenario) = next() {
+            totals.run(series, scenario, this(scenario.name))?;
+        }
+        Ok(totals)
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..series.jobs.max(1)).map(|_| scope.spawn(work)).collect();
+        let mut totals = Totals::default();
+        for worker in workers {
+            totals += worker.join().map_err(|_| anyhow!("a worker panicked"))??;
+        }
+        Ok(totals)
+    })
+}
+
+impl AddAssign for Totals {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+}
+
 impl Totals {
+    fn run(&mut self, series: &Series, scenario: &Scenario, command: Command) -> Result<()> {
+        if let Some(skip) = skip_of(scenario.name, series.subject.plan) {
+            println!("skip {}: {}", scenario.name, skip.reason);
+            self.skipped += 1;
+            return Ok(());
+        }
+        let begun = Instant::now();
+        let limit = Duration::from_secs(scenario.limit * if series.quick { QUICK_PATIENCE } else { 1 });
+        let outcome = run_apart(command, limit)?;
+        self.count(scenario.name, &outcome, begun.elapsed());
+        Ok(())
+    }
+
+    /// Counts and tells, in one piece: others tell at the same time.
     fn count(&mut self, name: &str, outcome: &Outcome, took: Duration) {
         match outcome {
             Outcome::Passed(said) => {
                 self.passed += 1;
-                println!("ok {name} ({} ms)", took.as_millis());
-                said.lines().for_each(|line| println!("    {line}"));
+                let said: String = said.lines().map(|line| format!("\n    {line}")).collect();
+                println!("ok {name} ({} ms){said}", took.as_millis());
             }
             Outcome::Failed(why) => {
                 self.failed += 1;
-                println!("FAILED {name}: {}", why.trim());
+                println!("FAILED {name} ({} ms): {}", took.as_millis(), why.trim());
             }
         }
     }
@@ -116,7 +198,7 @@ fn run_apart(mut command: Command, limit: Duration) -> Result<Outcome> {
         child.kill()?;
     }
     let status = child.wait()?;
-    let said = |thread: std::thread::JoinHandle<String>| thread.join().unwrap_or_default();
+    let said = |thread: thread::JoinHandle<String>| thread.join().unwrap_or_default();
     let (stdout, stderr) = (said(stdout), said(stderr));
     Ok(match (in_time, status.success()) {
         (true, true) => Outcome::Passed(stdout),
@@ -132,8 +214,8 @@ fn ends_within(child: &Child, limit: Duration) -> Result<bool> {
     Ok(poll(&mut [PollFd::new(&exit, PollFlags::IN)], Some(&limit))? > 0)
 }
 
-fn reader<R: Read + Send + 'static>(stream: Option<R>) -> std::thread::JoinHandle<String> {
-    std::thread::spawn(move || {
+fn reader<R: Read + Send + 'static>(stream: Option<R>) -> thread::JoinHandle<String> {
+    thread::spawn(move || {
         let mut bytes = Vec::new();
         let broken = stream.and_then(|mut stream| stream.read_to_end(&mut bytes).err());
         let text = String::from_utf8_lossy(&bytes);

@@ -6,6 +6,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
+use tests::runner::Series;
 use tests::scenarios::Bench;
 use tests::tracer::{Plan, Subject};
 use tests::{actor, parity, runner};
@@ -31,6 +32,12 @@ struct Arguments {
     /// Compare two plans on the same traffic instead.
     #[arg(long, value_enum, value_delimiter = ',')]
     parity: Option<Vec<Plan>>,
+    /// Run so many scenarios at the same time.
+    #[arg(long, default_value_t = 4)]
+    jobs: usize,
+    /// The records of a tracer that runs for all scenarios.
+    #[arg(long, hide = true)]
+    common: Option<PathBuf>,
     /// Run one scenario in this process.
     #[arg(long, hide = true)]
     one: Option<String>,
@@ -59,10 +66,13 @@ fn run(arguments: &Arguments) -> Result<bool> {
     if let Some(plans) = &arguments.parity {
         return compare(&path, plans);
     }
-    let bench = Bench { subject: Subject { path, plan: arguments.plan }, quick: arguments.quick };
+    let subject = Subject { path, plan: arguments.plan };
     match &arguments.one {
-        Some(name) => runner::run_here(name, &bench).map(|()| true),
-        None => run_all(arguments, &bench),
+        Some(name) => {
+            let bench = Bench { subject, quick: arguments.quick, common: arguments.common.clone() };
+            runner::run_here(name, &bench).map(|()| true)
+        }
+        None => run_all(arguments, subject),
     }
 }
 
@@ -79,14 +89,19 @@ fn compare(tracer: &std::path::Path, plans: &[Plan]) -> Result<bool> {
     Ok(true)
 }
 
-fn run_all(arguments: &Arguments, bench: &Bench) -> Result<bool> {
+fn run_all(arguments: &Arguments, subject: Subject) -> Result<bool> {
     let this = std::env::current_exe()?;
-    let totals = runner::run_all(&arguments.filter, arguments.plan, arguments.quick, |name| {
+    let Arguments { filter, quick, jobs, .. } = arguments;
+    let series = Series { filter: filter.clone(), subject, quick: *quick, jobs: *jobs };
+    let totals = runner::run_all(&series, |name, common| {
         let mut command = Command::new(&this);
-        command.arg("--one").arg(name).arg("--tracer").arg(&bench.subject.path);
+        command.arg("--one").arg(name).arg("--tracer").arg(&series.subject.path);
         command.args(["--plan", arguments.plan.word()]);
         if arguments.quick {
             command.arg("--quick");
+        }
+        if let Some(file) = common {
+            command.arg("--common").arg(file);
         }
         command
     })?;
