@@ -25,7 +25,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use crate::net::Network;
-use crate::tracer::{Follower, Live, Plan, Subject, Watch};
+use crate::tracer::{Follower, Live, Subject, Watch};
 
 /// What a scenario works with.
 pub struct Bench {
@@ -58,6 +58,11 @@ impl Bench {
     }
 }
 
+/// The kernel has not what a scenario works with: an error of its own, so that it can be declared.
+#[derive(Debug, thiserror::Error)]
+#[error("this kernel lacks {0}")]
+pub struct Lacks(pub String);
+
 /// One scenario.
 pub struct Scenario {
     /// Its name: what the tracer is expected to do.
@@ -69,19 +74,6 @@ pub struct Scenario {
     /// Nothing else runs meanwhile: it measures, or fills the machine.
     pub alone: bool,
 }
-
-/// A scenario that is not run under a plan, and why. It is named in the output.
-pub struct Skip {
-    /// The scenario's name.
-    pub scenario: &'static str,
-    /// The plan under which it cannot hold.
-    pub plan: Plan,
-    /// Why not.
-    pub reason: &'static str,
-}
-
-/// All skips there are.
-pub const SKIPS: &[Skip] = &[];
 
 /// All scenarios, in the order in which they run.
 pub const ALL: &[&[Scenario]] = &[
