@@ -77,8 +77,7 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<Tally> {
 /// One guest, its console on stdout.
 fn one(workspace: &Workspace, request: &Request) -> Result<Tally> {
     let kernel = chosen(request.kernel.as_deref().unwrap_or(kernels::DEFAULT))?;
-    let tests = if request.commands.is_empty() { &[INIT, TRACER, LIVE][..] } else { &[INIT, TRACER][..] };
-    let programs = workspace.build_static(kernel.architecture, tests)?;
+    let programs = workspace.build_static(kernel.architecture, &[INIT, TRACER, LIVE])?;
     let guest = Guest {
         programs: &programs,
         kernel: &kernel,
