@@ -48,7 +48,11 @@ fn standard_library(architecture: Architecture) -> Result<PathBuf> {
         let state = Workspace::cache()?.join(format!("{name}-apt"));
         let lists = Lists::of_this_release(&state, architecture)?;
         let package = format!("{LIBRARY}={}", version.trim());
-        lists.unpack(&[package], &folder).context("the standard library for arm64 cannot be fetched")?;
+        lists.unpack(&[package], &folder).with_context(|| {
+            format!(
+                "{LIBRARY} {version} for arm64 cannot be fetched: is rustc-web the newest of this release?"
+            )
+        })?;
         lists.delete()?;
     }
     let sysroot = folder.join("usr");

@@ -15,6 +15,7 @@ use super::Request;
 use super::guest::{self, Story};
 use super::kernel::{self, Kernel};
 use super::kernels;
+use super::qemu::{EMULATION_FAULT, Ending};
 use super::variant::Variant;
 use crate::architecture::Architecture;
 use crate::tally::Tally;
@@ -185,14 +186,26 @@ impl Plan<'_> {
             limit: self.request.limit.unwrap_or(LIMIT),
         };
         eprintln!("matrix: {name}: {}", kernel.release());
-        let mut log = File::create(self.file(guest, "log")).context("cannot create the log")?;
-        let story = booted.boot(&self.file(guest, "cpio"), |line| {
-            // A log that cannot be written must not end the run.
-            writeln!(log, "{line}").ok();
-        })?;
+        let (mut story, is_emulations_fault) = self.boot(guest, &booted)?;
+        if story.ending == Ending::NoWord && (story.runs.is_empty() || is_emulations_fault) {
+            eprintln!("matrix: {name}: the emulated machine died, not what it ran; it is booted once more");
+            (story, _) = self.boot(guest, &booted)?;
+        }
         let verdict = verdict::judge(guest, &tasks, &story);
         tell(&name, &verdict, &story);
         Ok(verdict)
+    }
+
+    /// Boots it, with its console in the log; says as well whether the console told of a fault of the emulator.
+    fn boot(&self, guest: &Guest, booted: &guest::Guest<'_>) -> Result<(Story, bool)> {
+        let mut log = File::create(self.file(guest, "log")).context("cannot create the log")?;
+        let mut is_emulations_fault = false;
+        let story = booted.boot(&self.file(guest, "cpio"), |line| {
+            is_emulations_fault |= line.contains(EMULATION_FAULT);
+            // A log that cannot be written must not end the run.
+            writeln!(log, "{line}").ok();
+        })?;
+        Ok((story, is_emulations_fault))
     }
 
     fn file(&self, guest: &Guest, extension: &str) -> PathBuf {

@@ -103,7 +103,7 @@ impl Verdict {
         let (scenarios, took) = (Some(tally), Some(run.took));
         match self.rows.iter_mut().find(|row| row.plan == title) {
             Some(row) => (row.scenarios, row.took) = (scenarios, took),
-            None => self.rows.push(Row { loads: "-".to_owned(), scenarios, took, ..row(guest, title) }),
+            None => self.rows.push(Row { scenarios, took, ..row(guest, title) }),
         }
         self.tally += tally;
         if tally.failed > 0 {
@@ -130,16 +130,19 @@ fn row(guest: &Guest, plan: &str) -> Row {
         kernel: guest.kernel.clone(),
         variant: guest.variant.name().to_owned(),
         plan: plan.to_owned(),
+        loads: "-".to_owned(),
         ..Row::default()
     }
 }
 
-/// The lines of the scenarios that failed: from the one that says so to the next scenario.
+/// The lines of the scenarios that failed: from the one that says so to the next scenario or the closing line.
 fn failing(lines: &[String]) -> Vec<String> {
     let mut is_in = false;
     let mut failing = Vec::new();
     for line in lines {
-        if ["ok ", "declared ", "skip "].iter().any(|word| line.starts_with(word)) {
+        let mut closing = Tally::default();
+        closing.read(line);
+        if closing.runs > 0 || ["ok ", "declared "].iter().any(|word| line.starts_with(word)) {
             is_in = false;
         }
         is_in |= line.starts_with("FAILED");
@@ -151,7 +154,8 @@ fn failing(lines: &[String]) -> Vec<String> {
 }
 
 fn tail(lines: &[String]) -> Vec<String> {
-    lines[lines.len().saturating_sub(TAIL)..].to_vec()
+    let said: Vec<_> = lines.iter().filter(|line| !line.is_empty()).cloned().collect();
+    said[said.len().saturating_sub(TAIL)..].to_vec()
 }
 
 #[cfg(test)]
@@ -215,8 +219,9 @@ mod tests {
     fn a_scenario_that_fails_or_a_run_that_does_not_close_is_a_fault() {
         let listed = || run(0, &["plan\tfentry\tloads"]);
         let judged = |scenarios| judged(vec![cell("fentry", None, true)], vec![listed(), scenarios]);
-        let failed = judged(run(1, &["ok a", "FAILED b: why", "  more", "ok c", "2 passed, 1 failed"]));
-        assert_eq!(failed.faults[0].lines, ["FAILED b: why", "  more"]);
+        let failed =
+            judged(run(1, &["ok a", "FAILED b: why", "  more", "ok c", "FAILED d", "2 passed, 2 failed"]));
+        assert_eq!(failed.faults[0].lines, ["FAILED b: why", "  more", "FAILED d"]);
         assert_eq!(judged(run(0, &["ok a"])).faults.len(), 1, "no closing line");
         assert_eq!(judged(run(137, &["1 passed, 0 failed"])).faults.len(), 1, "killed");
     }
