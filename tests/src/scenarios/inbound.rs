@@ -29,8 +29,12 @@ fn accepted(tracer: &Stream, local: SocketAddr, remote: SocketAddr) -> Result<Re
     })
 }
 
-fn check_accept(record: &Record, pid: u32) -> Result<()> {
-    record.flagged("research", "unexplained-session")?.by(pid)?;
+/// An accept that came late was flagged before, as `established`.
+fn check_accept(tracer: &Stream, record: &Record, pid: u32) -> Result<()> {
+    tracer.wait("the session's flag", |r| {
+        r.flags("unexplained-session") && r.socket() == record.socket() && r.seq() <= record.seq()
+    })?;
+    record.by(pid)?.says("/verdict", "research")?;
     record.says("/socket/direction", "inbound")?.says("/socket/remote/class", "internet")?;
     let how = record.text("/attribution");
     record.claim("the process is known itself, not guessed", how == "exact" || how == "holder").map(drop)
@@ -49,7 +53,7 @@ fn workers(bench: &Bench) -> Result<()> {
     let busy: BTreeSet<u32> = truth.values().copied().collect();
     ensure!(busy == pids.iter().copied().collect(), "not every worker had a connection: {busy:?}");
     for (peer, pid) in &truth {
-        check_accept(&accepted(&tracer, service, *peer)?, *pid)?;
+        check_accept(&tracer, &accepted(&tracer, service, *peer)?, *pid)?;
     }
     let run = tracer.finish()?;
     ensure!(run.events("accept").count() == truth.len(), "an accept was told twice");
@@ -84,7 +88,7 @@ fn with_address(bench: &Bench) -> Result<()> {
         let fd = client.connect(service)?;
         let peer = client.local(fd)?;
         server.accept(listener)?;
-        check_accept(&accepted(&tracer, service, peer)?, server.pid())?;
+        check_accept(&tracer, &accepted(&tracer, service, peer)?, server.pid())?;
     }
     Ok(())
 }
@@ -101,7 +105,7 @@ fn with_null(bench: &Bench) -> Result<()> {
     let connection = server.perform(&accept)?.fd.context("an accept without a socket")?;
     client.perform(&Order::Send { fd, bytes: 10 })?;
     server.perform(&Order::Receive { fd: connection, bytes: 10 })?;
-    check_accept(&accepted(&tracer, service, peer)?, server.pid())?;
+    check_accept(&tracer, &accepted(&tracer, service, peer)?, server.pid())?;
     let run = tracer.finish()?;
     ensure!(run.events("accept").count() == 1, "the accept was told twice");
     Ok(())
@@ -119,7 +123,7 @@ fn waited_before(bench: &Bench) -> Result<()> {
     let peer = client.local(fd)?;
     let connection = server.answer()??.fd.context("an accept without a socket")?;
     server.perform(&Order::Send { fd: connection, bytes: 1 })?;
-    check_accept(&accepted(&tracer, service, peer)?, server.pid())
+    check_accept(&tracer, &accepted(&tracer, service, peer)?, server.pid())
 }
 
 /// Waits until the process sleeps inside accept4(), as /proc/PID/syscall shows.
