@@ -80,6 +80,11 @@ impl Stage {
             Order::ForkWorkers { fd, count } => workers::fork_workers(&self.listener(fd)?, count),
             Order::Serve { fd, total } => workers::serve(&self.listener(fd)?, total),
             Order::Generate { targets, load } => workers::generate(&targets, load),
+            Order::ServeInThreads { fd, threads, with_address, total } => {
+                workers::serve_in_threads(&self.listener(fd)?, threads, with_address, total)
+            }
+            Order::Dismiss { fd, total } => workers::dismiss(&self.listener(fd)?, total),
+            Order::Call { to, count } => workers::call(to, count),
             Order::Exit => Ok(Outcome::default()),
         }
     }

@@ -2,10 +2,12 @@
 //! [`ALL`]. A scenario makes its own namespaces and processes and asserts only on those.
 
 mod baseline;
+mod blocked;
 mod choices;
 mod endings;
 mod failures;
 mod harness;
+mod identity;
 mod inbound;
 mod listeners;
 mod load;
@@ -82,6 +84,7 @@ pub const ALL: &[&[Scenario]] = &[
     outbound::ALL,
     failures::ALL,
     inbound::ALL,
+    blocked::ALL,
     udp::ALL,
     twins::ALL,
     mapped::ALL,
@@ -93,6 +96,7 @@ pub const ALL: &[&[Scenario]] = &[
     endings::ALL,
     recordings::ALL,
     picture::ALL,
+    identity::ALL,
     load::ALL,
 ];
 
