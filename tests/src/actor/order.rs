@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::{Mode, Way};
+
 /// The kind of a new socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
@@ -92,6 +94,10 @@ pub enum Order {
     Dismiss { fd: i32, total: u64 },
     /// Opens so many connections one after the other, one byte on each, and waits for the end of each.
     Call { to: SocketAddr, count: u64 },
+    /// Reaches `to` in an unusual way.
+    Reach { way: Way, to: SocketAddr },
+    /// Accepts one connection by io_uring.
+    Take { fd: i32, mode: Mode },
     /// Ends the process.
     Exit,
 }

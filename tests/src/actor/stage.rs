@@ -14,7 +14,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, sockopt};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use super::order::{Answer, Kind, Order, Outcome, SocketOption};
-use super::workers;
+use super::{ways, workers};
 
 /// The first argument of a process that is to be an actor.
 pub(super) const ARGUMENT: &str = "actor";
@@ -85,6 +85,8 @@ impl Stage {
             }
             Order::Dismiss { fd, total } => workers::dismiss(&self.listener(fd)?, total),
             Order::Call { to, count } => workers::call(to, count),
+            Order::Reach { way, to } => ways::reach(way, to),
+            Order::Take { fd, mode } => ways::take(mode, self.get(fd)?),
             Order::Exit => Ok(Outcome::default()),
         }
     }

@@ -87,7 +87,7 @@ pub(super) fn serve_in_threads(
     total: u64,
 ) -> Result<Outcome, Errno> {
     let count = AtomicU64::new(0);
-    let work = || {
+    let work = || -> std::io::Result<()> {
         while let Ok(connection) = accept(listener, with_address) {
             // The last one wakes the others, which wait for connections that will not come.
             if count.fetch_add(1, Ordering::Relaxed) + 1 == total {
@@ -101,8 +101,10 @@ pub(super) fn serve_in_threads(
     };
     thread::scope(|scope| {
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        let ended = threads.into_iter().map(|thread| thread.join().map_err(|_| Errno::CANCELED)?);
-        ended.map(|done: std::io::Result<()>| done.map_err(|error| errno(&error))).collect::<Result<(), _>>()
+        threads.into_iter().try_for_each(|thread| match thread.join() {
+            Ok(done) => done.map_err(|error| errno(&error)),
+            Err(_) => Err(Errno::CANCELED),
+        })
     })?;
     Ok(Outcome { count: count.into_inner(), ..Outcome::default() })
 }

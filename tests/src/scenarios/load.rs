@@ -40,6 +40,7 @@ struct Traffic {
     network: Network,
     client: Actor,
     server: Actor,
+    listener: i32,
     load: Load,
 }
 
@@ -48,12 +49,12 @@ impl Traffic {
         let network = Network::new()?;
         network.a.sysctl("ipv4/ip_local_port_range", "1024 65000")?;
         let (client, mut server) = (Actor::start(&network.a)?, Actor::start(&network.a)?);
-        let fd = server.listen(format!("0.0.0.0:{PORT}").parse()?)?;
-        server.begin(&Order::Serve { fd, total: load.total() })?;
-        Ok(Self { network, client, server, load })
+        let listener = server.listen(format!("0.0.0.0:{PORT}").parse()?)?;
+        Ok(Self { network, client, server, listener, load })
     }
 
     fn begin(&mut self) -> Result<()> {
+        self.server.begin(&Order::Serve { fd: self.listener, total: self.load.total() })?;
         let targets = (1..=ADDRESSES).map(|last| ([127, 0, 0, last], PORT).into()).collect();
         self.client.begin(&Order::Generate { targets, load: self.load })
     }

@@ -20,6 +20,7 @@ mod recordings;
 mod relay;
 mod twins;
 mod udp;
+mod ways;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -86,6 +87,7 @@ pub const ALL: &[&[Scenario]] = &[
     inbound::ALL,
     blocked::ALL,
     udp::ALL,
+    ways::ALL,
     twins::ALL,
     mapped::ALL,
     baseline::ALL,
