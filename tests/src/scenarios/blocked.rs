@@ -8,13 +8,15 @@ use anyhow::{Context, Result, ensure};
 
 use super::inbound::{accepted, check_accept};
 use super::{Bench, Scenario, at, scenario};
-use crate::actor::{Actor, Order};
+use crate::actor::{Actor, Kind, Order, SocketOption};
 use crate::net::{B4, Network};
 
 pub(super) const ALL: &[Scenario] = &[
     scenario("accepts-of-64-threads-that-wait-with-an-address-are-all-told", with_address),
     scenario("accepts-of-64-threads-that-wait-with-null-are-all-told", with_null),
     scenario("accepts-of-8-servers-that-waited-before-the-tracer-came-are-all-told", before),
+    scenario("listeners-that-share-a-port-are-told-apart", same_port),
+    scenario("session-that-nobody-accepts-is-told-with-its-listener", never),
 ];
 
 const THREADS: usize = 64;
@@ -52,6 +54,52 @@ fn in_threads(bench: &Bench, with_address: bool) -> Result<()> {
     let sockets: BTreeSet<_> = accepts.iter().map(|r| r.socket()).collect();
     ensure!(sockets.len() == accepts.len(), "an accept was told twice");
     accepts.into_iter().try_for_each(|accept| accept.by(server.pid()).map(drop))
+}
+
+/// Two listeners with one address, each with a worker that tells its pid.
+fn same_port(bench: &Bench) -> Result<()> {
+    let network = Network::new()?;
+    let mut client = Actor::start(&network.a)?;
+    let tracer = bench.watch(&network)?;
+    let service = at(B4, 8443);
+    let mut servers = Vec::new();
+    for _ in 0..2 {
+        let mut server = Actor::start(&network.b)?;
+        let fd = server.socket(Kind::Tcp, service)?;
+        server.set(fd, SocketOption::ReusePort)?;
+        server.perform(&Order::Bind { fd, to: service })?;
+        server.perform(&Order::Listen { fd })?;
+        tracer.wait("the listener", |r| {
+            r.tells("listen") && r.is_at("tcp", service) && r.pid() == Some(server.pid())
+        })?;
+        server.perform(&Order::ForkWorkers { fd, count: 1 })?;
+        servers.push(server);
+    }
+    for _ in 0..SERVERS {
+        let fd = client.connect(service)?;
+        let pid = *client.perform(&Order::ReceivePid { fd })?.pids.first().context("no pid")?;
+        let peer = client.local(fd)?;
+        check_accept(&tracer, &accepted(&tracer, service, peer)?, pid)?;
+        client.close(fd)?;
+    }
+    Ok(())
+}
+
+/// A connection that no process takes is told with the one that could.
+fn never(bench: &Bench) -> Result<()> {
+    let network = Network::new()?;
+    let (mut client, mut server) = (Actor::start(&network.a)?, Actor::start(&network.b)?);
+    let service = at(B4, 8443);
+    let tracer = bench.watch(&network)?;
+    server.listen(service)?;
+    client.connect(service)?;
+    let inbound = tracer.wait("the session that waits", |r| {
+        r.flags("unexplained-session") && r.is_at("tcp", service) && r.remote().is_some()
+    })?;
+    inbound.says("/event", "established")?.says("/attribution", "listener")?.by(server.pid())?;
+    let run = tracer.finish()?;
+    ensure!(run.events("accept").count() == 0, "an accept is told that was not made");
+    Ok(())
 }
 
 /// Servers without room for the address, which nothing but their own waiting call shows.

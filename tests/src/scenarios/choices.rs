@@ -9,7 +9,7 @@ use super::{Bench, Scenario, at, scenario};
 use crate::actor::Actor;
 use crate::net::{A4, B4, Network};
 use crate::records::Record;
-use crate::tracer::Subject;
+use crate::tracer::{Subject, without_capabilities};
 
 pub(super) const ALL: &[Scenario] = &[
     scenario("forced-plan-that-cannot-load-is-no-fallback", forced_plan),
@@ -23,11 +23,15 @@ pub(super) const ALL: &[Scenario] = &[
 const NOBODY: u32 = 65_534;
 
 fn forced_plan(bench: &Bench) -> Result<()> {
-    let output = bench.subject.run(["live", "--json", "--hooks", "kprobe", "--duration", "1"])?;
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.code() == Some(3), "it ended with {}: {stderr}", output.status);
-    ensure!(stderr.contains("kprobe"), "the plan is not named: {stderr}");
-    ensure!(output.stdout.is_empty(), "something was printed all the same");
+    for plan in ["fentry", "kprobe", "tracepoint"] {
+        let mut command = bench.subject.command(["live", "--json", "--hooks", plan, "--duration", "1"]);
+        without_capabilities(&mut command);
+        let output = command.output()?;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.code() == Some(3), "it ended with {}: {stderr}", output.status);
+        ensure!(stderr.contains(plan), "the plan is not named: {stderr}");
+        ensure!(output.stdout.is_empty(), "something was printed all the same");
+    }
     Ok(())
 }
 

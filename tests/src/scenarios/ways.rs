@@ -81,7 +81,7 @@ fn reach(case: &Case, client: &mut Actor, way: Way, to: SocketAddr) -> Result<Do
 fn perform(case: &Case, actor: &mut Actor, order: &Order) -> Result<Outcome> {
     actor.attempt(order)?.map_err(|errno| {
         if LACKING.contains(&errno) {
-            return Lacks(format!("what this needs: {} ({errno})", case.what)).into();
+            return Lacks(format!("way of this kind: {} ({errno})", case.what)).into();
         }
         anyhow!("{order:?}: {errno}")
     })
