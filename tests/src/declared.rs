@@ -30,7 +30,52 @@ pub struct Declared {
 }
 
 /// All declarations; the first that fits counts.
-pub const DECLARED: &[Declared] = &[];
+pub const DECLARED: &[Declared] = &[
+    polled("listener-*", LATE),
+    polled("same-address-*", LATE),
+    polled("outbound-*", MISSED),
+    polled("session-*", MISSED),
+    polled("close-counts-*", MISSED),
+    polled("refused-*", MISSED),
+    polled("connect-*", MISSED),
+    polled("unanswered-*", MISSED),
+    polled("accept-*", MISSED),
+    polled("accepts-*", MISSED),
+    polled("listeners-*", LATE),
+    polled("udp-*", MISSED),
+    polled("v4-mapped-*", LATE),
+    polled("sockets-opened-before-the-tracer-are-followed", LATE),
+    polled("loopback-listener-*", LATE),
+    polled("names-that-*", LATE),
+    polled("policies-*", LATE),
+    polled("hostile-*", LATE),
+    polled("netns-restricts-*", LATE),
+    polled("sigterm-*", LATE),
+    polled("replay-gives-*", MISSED),
+    polled("short-connections-*", MISSED),
+    polled("load-stays-whole", MISSED),
+    polled("blocked-stdout-*", MISSED),
+    polled("way-*", MISSED),
+    polled("masked-*", "nothing is read by BTF"),
+    lacking("kprobes-switched-off-*", "all kprobes of a machine are switched off in guests alone"),
+    lacking("way-io-uring-*", "io_uring may be switched off"),
+    lacking("way-multipath-tcp", "a kernel may be built without MPTCP"),
+    lacking("way-udp-lite", "a kernel may be built without UDP-Lite"),
+    lacking("way-32-bit-connect", "a kernel may be built without 32-bit calls"),
+];
+
+const LATE: &str = "without hooks a socket is told as seen, not by what was done with it";
+const MISSED: &str = "without hooks an event that leaves nothing behind is missed";
+
+/// What cannot hold where the sockets are only read again and again.
+const fn polled(scenario: &'static str, reason: &'static str) -> Declared {
+    Declared { cell: "*", plan: Some(Plan::Poll), scenario, how: How::Fails, reason }
+}
+
+/// What a machine of which nothing is known may lack.
+const fn lacking(scenario: &'static str, reason: &'static str) -> Declared {
+    Declared { cell: HOST, plan: None, scenario, how: How::Lacks, reason }
+}
 
 /// What is declared of a scenario under a plan in a cell.
 #[must_use]

@@ -101,7 +101,7 @@ pub fn compare(tracer: &Path, plans: &[Plan]) -> Result<usize> {
     for (live, plan) in watched.into_iter().zip(plans) {
         live.wait("the last close", |r| r.tells("close") && r.is_at("tcp", last))
             .with_context(|| format!("plan {}", plan.word()))?;
-        let run = live.finish()?.run;
+        let run = live.finish()?;
         lists.push((*plan, run.records.iter().filter_map(Verdict::of).collect::<BTreeSet<_>>()));
     }
     let different = different(&lists);

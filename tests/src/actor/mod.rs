@@ -5,8 +5,10 @@
 mod order;
 mod process;
 mod stage;
+mod ways;
 mod workers;
 
 pub use order::{Kind, Load, Order, Outcome, SocketOption};
 pub use process::{Actor, Program};
 pub use stage::run_if_asked;
+pub use ways::{Mode, Way};

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::{Mode, Way};
+
 /// The kind of a new socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
@@ -84,6 +86,18 @@ pub enum Order {
     Serve { fd: i32, total: u64 },
     /// Opens connections at an even pace, one byte on each; `targets` take turns.
     Generate { targets: Vec<SocketAddr>, load: Load },
+    /// Accepts in so many threads at the same time, with or without room for the peer's address, until
+    /// `total` connections were taken; each is given a byte and read to its end.
+    ServeInThreads { fd: i32, threads: usize, with_address: bool, total: u64 },
+    /// Accepts connections until `total` were served: takes a byte of each and closes it first, so that the
+    /// client's port is free again at once.
+    Dismiss { fd: i32, total: u64 },
+    /// Opens so many connections one after the other, one byte on each, and waits for the end of each.
+    Call { to: SocketAddr, count: u64 },
+    /// Reaches `to` in an unusual way.
+    Reach { way: Way, to: SocketAddr },
+    /// Accepts one connection by io_uring.
+    Take { fd: i32, mode: Mode },
     /// Ends the process.
     Exit,
 }

@@ -14,7 +14,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, sockopt};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use super::order::{Answer, Kind, Order, Outcome, SocketOption};
-use super::workers;
+use super::{ways, workers};
 
 /// The first argument of a process that is to be an actor.
 pub(super) const ARGUMENT: &str = "actor";
@@ -80,6 +80,13 @@ impl Stage {
             Order::ForkWorkers { fd, count } => workers::fork_workers(&self.listener(fd)?, count),
             Order::Serve { fd, total } => workers::serve(&self.listener(fd)?, total),
             Order::Generate { targets, load } => workers::generate(&targets, load),
+            Order::ServeInThreads { fd, threads, with_address, total } => {
+                workers::serve_in_threads(&self.listener(fd)?, threads, with_address, total)
+            }
+            Order::Dismiss { fd, total } => workers::dismiss(&self.listener(fd)?, total),
+            Order::Call { to, count } => workers::call(to, count),
+            Order::Reach { way, to } => ways::reach(way, to),
+            Order::Take { fd, mode } => ways::take(mode, self.get(fd)?),
             Order::Exit => Ok(Outcome::default()),
         }
     }

@@ -2,10 +2,13 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
+use rustix::net::Shutdown;
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use super::order::{Load, Outcome};
@@ -74,6 +77,66 @@ pub(super) fn generate(targets: &[SocketAddr], load: Load) -> Result<Outcome, Er
     }
     let took_ms = start.elapsed().as_millis() as u64;
     Ok(Outcome { count, took_ms, ..Outcome::default() })
+}
+
+/// Accepts in `threads` threads until `total` connections were taken.
+pub(super) fn serve_in_threads(
+    listener: &TcpListener,
+    threads: usize,
+    with_address: bool,
+    total: u64,
+) -> Result<Outcome, Errno> {
+    let count = AtomicU64::new(0);
+    let work = || -> std::io::Result<()> {
+        while let Ok(connection) = accept(listener, with_address) {
+            // The last one wakes the others, which wait for connections that will not come.
+            if count.fetch_add(1, Ordering::Relaxed) + 1 == total {
+                let _ = rustix::net::shutdown(listener, Shutdown::Both);
+            }
+            let mut connection = TcpStream::from(connection);
+            connection.write_all(&[1])?;
+            while connection.read(&mut [0; 64])? > 0 {}
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().try_for_each(|thread| match thread.join() {
+            Ok(done) => done.map_err(|error| errno(&error)),
+            Err(_) => Err(Errno::CANCELED),
+        })
+    })?;
+    Ok(Outcome { count: count.into_inner(), ..Outcome::default() })
+}
+
+fn accept(listener: &TcpListener, with_address: bool) -> rustix::io::Result<OwnedFd> {
+    if with_address {
+        rustix::net::acceptfrom(listener).map(|(connection, _)| connection)
+    } else {
+        rustix::net::accept(listener)
+    }
+}
+
+/// Takes a byte of each of `total` connections and closes it.
+pub(super) fn dismiss(listener: &TcpListener, total: u64) -> Result<Outcome, Errno> {
+    for _ in 0..total {
+        let (mut connection, _) = listener.accept().map_err(|error| errno(&error))?;
+        connection.read_exact(&mut [0]).map_err(|error| errno(&error))?;
+    }
+    Ok(Outcome { count: total, ..Outcome::default() })
+}
+
+/// Opens `count` connections one after the other and waits for the end of each.
+pub(super) fn call(to: SocketAddr, count: u64) -> Result<Outcome, Errno> {
+    let once = || {
+        let mut connection = TcpStream::connect(to)?;
+        connection.write_all(&[1])?;
+        connection.read(&mut [0; 16])
+    };
+    for _ in 0..count {
+        once().map_err(|error| errno(&error))?;
+    }
+    Ok(Outcome { count, ..Outcome::default() })
 }
 
 fn call_once(target: SocketAddr) -> std::io::Result<()> {

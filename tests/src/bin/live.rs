@@ -73,7 +73,12 @@ fn run(arguments: &Arguments) -> Result<u8> {
     let subject = Subject { path, plan: arguments.plan };
     match &arguments.one {
         Some(name) => {
-            let bench = Bench { subject, quick: arguments.quick, common: arguments.common.clone() };
+            let bench = Bench {
+                subject,
+                quick: arguments.quick,
+                cell: arguments.cell.clone(),
+                common: arguments.common.clone(),
+            };
             runner::run_here(name, &bench)
         }
         None => run_all(arguments, subject),
@@ -101,7 +106,7 @@ fn run_all(arguments: &Arguments, subject: Subject) -> Result<u8> {
     let totals = runner::run_all(&series, |name, common| {
         let mut command = Command::new(&this);
         command.arg("--one").arg(name).arg("--tracer").arg(&series.subject.path);
-        command.args(["--plan", arguments.plan.word()]);
+        command.args(["--plan", arguments.plan.word(), "--cell", cell]);
         if arguments.quick {
             command.arg("--quick");
         }

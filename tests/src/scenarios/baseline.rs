@@ -50,7 +50,7 @@ fn seen(bench: &Bench) -> Result<()> {
         let exe = std::fs::read_link(format!("/proc/{pid}/exe"))?;
         flag.says("/process/exe", &exe.to_string_lossy())?;
     }
-    let run = tracer.finish()?.run;
+    let run = tracer.finish()?;
     let count = run.events("seen").count();
     ensure!(count == expected.len(), "{count} sockets were seen where {} are", expected.len());
     Ok(())
@@ -83,7 +83,7 @@ fn seen_unflagged(bench: &Bench) -> Result<()> {
     server.listen(at(A4, 4444))?;
     let tracer = bench.watch_with(&network, &[])?;
     seen_flag(&tracer, "tcp", at(A4, 4444), None)?;
-    let run = tracer.finish()?.run;
+    let run = tracer.finish()?;
     ensure!(!run.records.iter().any(|r| r.kind() == "event"), "without --all an event was given");
     let tracer = bench.watch_alone(&network)?;
     let quiet = seen_flag(&tracer, "tcp", "127.0.0.1:4444".parse()?, None)?;

@@ -3,12 +3,13 @@
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::{Bench, Scenario, at, scenario};
 use crate::actor::Actor;
 use crate::net::{A4, B4, Network};
-use crate::tracer::Subject;
+use crate::records::Record;
+use crate::tracer::{Subject, without_capabilities};
 
 pub(super) const ALL: &[Scenario] = &[
     scenario("forced-plan-that-cannot-load-is-no-fallback", forced_plan),
@@ -22,27 +23,43 @@ pub(super) const ALL: &[Scenario] = &[
 const NOBODY: u32 = 65_534;
 
 fn forced_plan(bench: &Bench) -> Result<()> {
-    let output = bench.subject.run(["live", "--json", "--hooks", "kprobe", "--duration", "1"])?;
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.code() == Some(3), "it ended with {}: {stderr}", output.status);
-    ensure!(stderr.contains("kprobe"), "the plan is not named: {stderr}");
-    ensure!(output.stdout.is_empty(), "something was printed all the same");
+    for plan in ["fentry", "kprobe", "tracepoint"] {
+        let mut command = bench.subject.command(["live", "--json", "--hooks", plan, "--duration", "1"]);
+        without_capabilities(&mut command);
+        let output = command.output()?;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.code() == Some(3), "it ended with {}: {stderr}", output.status);
+        ensure!(stderr.contains(plan), "the plan is not named: {stderr}");
+        ensure!(output.stdout.is_empty(), "something was printed all the same");
+    }
     Ok(())
 }
 
 fn plan_in_use(bench: &Bench) -> Result<()> {
     let network = Network::new()?;
-    let run = bench.watch_alone(&network)?.finish()?.run;
-    let start = run.records.first().ok_or_else(|| anyhow::anyhow!("no record"))?;
+    let records = match &bench.common {
+        Some(file) => {
+            bench.watch(&network)?.finish()?;
+            whole_lines(&std::fs::read_to_string(file)?)?
+        }
+        None => bench.watch_alone(&network)?.finish()?.records,
+    };
+    let start = records.first().context("no record")?;
     start.claim("the first record is the start", start.kind() == "start")?;
     let hooks = start.text("/hooks");
     let asked = bench.subject.plan.word();
     start.claim(format!("the plan is {asked}"), asked == "auto" || hooks == asked)?;
     start.claim("it tells its coverage", start.at("/coverage").is_some())?;
     start.claim("it tells the kernel", !start.text("/kernel").is_empty())?;
-    let sequence: Vec<u64> = run.records.iter().map(crate::records::Record::seq).collect();
+    let sequence: Vec<u64> = records.iter().map(Record::seq).collect();
     ensure!(sequence.is_sorted_by(|one, two| one < two), "seq does not rise");
     Ok(())
+}
+
+/// The records of a file that is being written.
+fn whole_lines(text: &str) -> Result<Vec<Record>> {
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    whole.lines().map(Record::parse).collect()
 }
 
 fn without_root(bench: &Bench) -> Result<()> {
@@ -75,19 +92,18 @@ fn one_namespace(bench: &Bench) -> Result<()> {
     let network = Network::new()?;
     let (mut in_a, mut in_b) = (Actor::start(&network.a)?, Actor::start(&network.b)?);
     in_b.listen(at(B4, 4443))?;
-    let inode = network.b.inode().to_string();
+    let inode = network.b.inode();
     let path = format!("/proc/{}/ns/net", in_b.pid());
-    for name in [&inode, &path] {
-        let tracer = bench.watch_with(&network, &["--all", "--netns", name])?;
-        let outside = in_a.listen(at(A4, 4444))?;
-        let inside = in_b.listen(at(B4, 4444))?;
-        tracer.wait("the listener inside", |r| r.tells("listen") && r.is_at("tcp", at(B4, 4444)))?;
-        in_a.close(outside)?;
-        in_b.close(inside)?;
-        let run = tracer.finish()?.run;
-        ensure!(run.events("seen").count() == 1, "the listener that was there is not seen");
-        let other = run.records.iter().find(|r| r.netns().is_some_and(|netns| netns != network.b.inode()));
-        ensure!(other.is_none(), "--netns {name} shows another namespace");
-    }
+    let listed = bench.subject.run(["list", "--json", "--netns", &path])?;
+    let listed = whole_lines(std::str::from_utf8(&listed.stdout)?)?;
+    ensure!(listed.iter().any(|r| r.tells("seen") && r.is_at("tcp", at(B4, 4443))), "list shows no listener");
+    let tracer = bench.watch_with(&network, &["--all", "--netns", &inode.to_string()])?;
+    in_a.listen(at(A4, 4444))?;
+    in_b.listen(at(B4, 4444))?;
+    tracer.wait("the listener inside", |r| r.tells("listen") && r.is_at("tcp", at(B4, 4444)))?;
+    let run = tracer.finish()?;
+    ensure!(run.events("seen").count() == 1, "the listener that was there is not seen");
+    let other = run.records.iter().chain(&listed).find(|r| r.netns().is_some_and(|netns| netns != inode));
+    ensure!(other.is_none(), "--netns shows another namespace");
     Ok(())
 }

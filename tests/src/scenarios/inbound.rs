@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
+use super::blocked::wait_for_accept_calls;
 use super::{Bench, Scenario, at, scenario};
 use crate::actor::{Actor, Order};
 use crate::net::{B4, B6, Network};
@@ -23,14 +23,18 @@ const WORKERS: usize = 4;
 const ROUNDS: usize = 10;
 
 /// Waits for the accept of the connection between these ends.
-fn accepted(tracer: &Stream, local: SocketAddr, remote: SocketAddr) -> Result<Record> {
+pub(super) fn accepted(tracer: &Stream, local: SocketAddr, remote: SocketAddr) -> Result<Record> {
     tracer.wait(&format!("the accept of {remote} at {local}"), |r| {
         r.tells("accept") && r.is_at("tcp", local) && r.is_to("tcp", remote)
     })
 }
 
-fn check_accept(record: &Record, pid: u32) -> Result<()> {
-    record.flagged("research", "unexplained-session")?.by(pid)?;
+/// An accept that came late was flagged before, as `established`.
+pub(super) fn check_accept(tracer: &Stream, record: &Record, pid: u32) -> Result<()> {
+    tracer.wait("the session's flag", |r| {
+        r.flags("unexplained-session") && r.socket() == record.socket() && r.seq() <= record.seq()
+    })?;
+    record.by(pid)?.says("/verdict", "research")?;
     record.says("/socket/direction", "inbound")?.says("/socket/remote/class", "internet")?;
     let how = record.text("/attribution");
     record.claim("the process is known itself, not guessed", how == "exact" || how == "holder").map(drop)
@@ -49,7 +53,7 @@ fn workers(bench: &Bench) -> Result<()> {
     let busy: BTreeSet<u32> = truth.values().copied().collect();
     ensure!(busy == pids.iter().copied().collect(), "not every worker had a connection: {busy:?}");
     for (peer, pid) in &truth {
-        check_accept(&accepted(&tracer, service, *peer)?, *pid)?;
+        check_accept(&tracer, &accepted(&tracer, service, *peer)?, *pid)?;
     }
     let run = tracer.finish()?;
     ensure!(run.events("accept").count() == truth.len(), "an accept was told twice");
@@ -84,7 +88,7 @@ fn with_address(bench: &Bench) -> Result<()> {
         let fd = client.connect(service)?;
         let peer = client.local(fd)?;
         server.accept(listener)?;
-        check_accept(&accepted(&tracer, service, peer)?, server.pid())?;
+        check_accept(&tracer, &accepted(&tracer, service, peer)?, server.pid())?;
     }
     Ok(())
 }
@@ -101,7 +105,7 @@ fn with_null(bench: &Bench) -> Result<()> {
     let connection = server.perform(&accept)?.fd.context("an accept without a socket")?;
     client.perform(&Order::Send { fd, bytes: 10 })?;
     server.perform(&Order::Receive { fd: connection, bytes: 10 })?;
-    check_accept(&accepted(&tracer, service, peer)?, server.pid())?;
+    check_accept(&tracer, &accepted(&tracer, service, peer)?, server.pid())?;
     let run = tracer.finish()?;
     ensure!(run.events("accept").count() == 1, "the accept was told twice");
     Ok(())
@@ -113,25 +117,11 @@ fn waited_before(bench: &Bench) -> Result<()> {
     let service = at(B4, 8443);
     let listener = server.listen(service)?;
     server.begin(&Order::Accept { fd: listener, with_address: false })?;
-    wait_for_accept_call(server.pid())?;
+    wait_for_accept_calls(server.pid(), 1)?;
     let tracer = bench.watch_alone(&network)?;
     let fd = client.connect(service)?;
     let peer = client.local(fd)?;
     let connection = server.answer()??.fd.context("an accept without a socket")?;
     server.perform(&Order::Send { fd: connection, bytes: 1 })?;
-    check_accept(&accepted(&tracer, service, peer)?, server.pid())
-}
-
-/// Waits until the process sleeps inside accept4(), as /proc/PID/syscall shows.
-fn wait_for_accept_call(pid: u32) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(5);
-    let call = [libc::SYS_accept, libc::SYS_accept4].map(|number| number.to_string());
-    while Instant::now() < deadline {
-        let text = std::fs::read_to_string(format!("/proc/{pid}/syscall"))?;
-        if text.split_whitespace().next().is_some_and(|number| call.iter().any(|known| known == number)) {
-            return Ok(());
-        }
-        std::thread::yield_now();
-    }
-    bail!("process {pid} does not wait in accept()")
+    check_accept(&tracer, &accepted(&tracer, service, peer)?, server.pid())
 }

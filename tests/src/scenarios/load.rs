@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::BufReader;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use rustix::process::Signal;
@@ -12,6 +12,7 @@ use super::picture::agrees;
 use super::{Bench, Scenario, alone};
 use crate::actor::{Actor, Load, Order, Outcome};
 use crate::net::Network;
+use crate::table::of_kernel;
 use crate::tally::Tally;
 use crate::tracer::Process;
 
@@ -22,6 +23,10 @@ pub(super) const ALL: &[Scenario] =
 const PER_CONNECTION: [(&str, u64); 4] = [("connect", 1), ("established", 1), ("accept", 1), ("close", 2)];
 /// So long nobody reads.
 const BLOCKED: Duration = Duration::from_secs(5);
+/// Within this time connections that both sides have closed are gone.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The states in which nothing more is told.
+const AT_REST: [&str; 2] = ["LISTEN", "TIME_WAIT"];
 const PORT: u16 = 8080;
 /// Several addresses of one listener, so that the client's ports are enough.
 const ADDRESSES: u8 = 8;
@@ -35,6 +40,7 @@ struct Traffic {
     network: Network,
     client: Actor,
     server: Actor,
+    listener: i32,
     load: Load,
 }
 
@@ -43,12 +49,12 @@ impl Traffic {
         let network = Network::new()?;
         network.a.sysctl("ipv4/ip_local_port_range", "1024 65000")?;
         let (client, mut server) = (Actor::start(&network.a)?, Actor::start(&network.a)?);
-        let fd = server.listen(format!("0.0.0.0:{PORT}").parse()?)?;
-        server.begin(&Order::Serve { fd, total: load.total() })?;
-        Ok(Self { network, client, server, load })
+        let listener = server.listen(format!("0.0.0.0:{PORT}").parse()?)?;
+        Ok(Self { network, client, server, listener, load })
     }
 
     fn begin(&mut self) -> Result<()> {
+        self.server.begin(&Order::Serve { fd: self.listener, total: self.load.total() })?;
         let targets = (1..=ADDRESSES).map(|last| ([127, 0, 0, last], PORT).into()).collect();
         self.client.begin(&Order::Generate { targets, load: self.load })
     }
@@ -60,7 +66,17 @@ impl Traffic {
         let total = self.load.total();
         let counts = (generated.count, served.count);
         ensure!(counts == (total, total), "{counts:?} connections generated and served, not {total}");
-        self.check_pace(&generated)
+        self.check_pace(&generated)?;
+        self.closed()
+    }
+
+    /// Waits until the kernel has closed both ends of each: the last acknowledgement comes after the count.
+    fn closed(&self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while of_kernel(&self.network.a)?.iter().any(|row| !AT_REST.contains(&row.state.as_str())) {
+            ensure!(Instant::now() < deadline, "connections are not closed within {PATIENCE:?}");
+        }
+        Ok(())
     }
 
     fn check_pace(&self, generated: &Outcome) -> Result<()> {

@@ -1,11 +1,14 @@
 //! What the tracer must show for which traffic: one function a scenario, one file a subject, listed in
 //! [`ALL`]. A scenario makes its own namespaces and processes and asserts only on those.
 
+mod alive;
 mod baseline;
+mod blocked;
 mod choices;
 mod endings;
 mod failures;
 mod harness;
+mod identity;
 mod inbound;
 mod listeners;
 mod load;
@@ -14,10 +17,13 @@ mod names;
 mod outbound;
 mod picture;
 mod policy;
+mod polling;
 mod recordings;
 mod relay;
+mod stated;
 mod twins;
 mod udp;
+mod ways;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -33,6 +39,8 @@ pub struct Bench {
     pub subject: Subject,
     /// Smaller loads, for a slow machine.
     pub quick: bool,
+    /// Where this runs: `KERNEL/VARIANT`.
+    pub cell: String,
     /// The records of a tracer that runs for all scenarios.
     pub common: Option<PathBuf>,
 }
@@ -58,9 +66,9 @@ impl Bench {
     }
 }
 
-/// The kernel has not what a scenario works with: an error of its own, so that it can be declared.
+/// There is not what a scenario works with: an error of its own, so that it can be declared.
 #[derive(Debug, thiserror::Error)]
-#[error("this kernel lacks {0}")]
+#[error("there is no {0} here")]
 pub struct Lacks(pub String);
 
 /// One scenario.
@@ -82,7 +90,9 @@ pub const ALL: &[&[Scenario]] = &[
     outbound::ALL,
     failures::ALL,
     inbound::ALL,
+    blocked::ALL,
     udp::ALL,
+    ways::ALL,
     twins::ALL,
     mapped::ALL,
     baseline::ALL,
@@ -93,6 +103,10 @@ pub const ALL: &[&[Scenario]] = &[
     endings::ALL,
     recordings::ALL,
     picture::ALL,
+    stated::ALL,
+    polling::ALL,
+    alive::ALL,
+    identity::ALL,
     load::ALL,
 ];
 

@@ -67,6 +67,22 @@ impl Subject {
     }
 }
 
+/// Makes a command run as the same user, but with no capability: those that the bounding set lacks are not
+/// given at `exec`, to root neither.
+pub fn without_capabilities(command: &mut Command) {
+    use std::os::unix::process::CommandExt;
+    let drop_all = || {
+        for number in 0..64 {
+            // Numbers that no capability has are refused (capabilities(7)), which is as good.
+            // SAFETY: the call takes numbers alone.
+            unsafe { libc::prctl(libc::PR_CAPBSET_DROP, number, 0, 0, 0) };
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec only system calls are made; nothing is allocated.
+    unsafe { command.pre_exec(drop_all) };
+}
+
 /// A command that is killed when the calling thread ends.
 fn dying_with_us<I: IntoIterator<Item: AsRef<OsStr>>>(path: &Path, arguments: I) -> Command {
     use std::os::unix::process::CommandExt;

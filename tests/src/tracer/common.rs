@@ -18,6 +18,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::mark::Marks;
+use super::stream::is_end;
 use super::{Plan, Process, Run, Stream, Subject};
 use crate::net::Network;
 use crate::records::Record;
@@ -80,7 +81,7 @@ impl Common {
         last.seek(SeekFrom::Start(start_of_last_line(&self.file())?))?;
         let mut line = String::new();
         last.read_line(&mut line)?;
-        Record::parse(line.trim_end())?.claim("the last record is the end", is_end(&line)).map(drop)
+        Record::parse(line.trim_end())?.claim("the last record is the end", is_end(line.as_bytes())).map(drop)
     }
 
     fn stderr(&self) -> Result<String> {
@@ -123,7 +124,7 @@ impl Follower {
         thread::spawn(move || tail.follow(&reader, &inodes, &stopped));
         let follower = Self { stream, marks, plan, stop };
         follower.marks.listeners(&follower.stream)?;
-        follower.stream.lock().records.clear();
+        follower.stream.told()?;
         Ok(follower)
     }
 
@@ -143,11 +144,7 @@ impl Follower {
                 }
             }
         }
-        let mut output = self.stream.lock();
-        if let Some(broken) = &output.broken {
-            bail!("a broken line: {broken}");
-        }
-        Ok(Run { records: std::mem::take(&mut output.records) })
+        self.stream.told()
     }
 }
 
@@ -179,7 +176,7 @@ impl Tail {
                 if may_be_of(&text, netns) {
                     stream.take(&line, netns);
                 }
-                if is_end(&text) {
+                if is_end(&line) {
                     break;
                 }
                 line.clear();
@@ -201,10 +198,6 @@ impl Tail {
 fn may_be_of(line: &str, netns: &[u32]) -> bool {
     const FIELD: &str = "\"netns\":";
     !line.contains(FIELD) || netns.iter().any(|inode| line.contains(&format!("{FIELD}{inode},")))
-}
-
-fn is_end(line: &str) -> bool {
-    line.contains("\"record\":\"end\"")
 }
 
 /// Where the last line that has its end begins; the file may be in the middle of another.

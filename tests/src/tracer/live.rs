@@ -5,9 +5,10 @@ use std::ops::Deref;
 use std::process::{Command, ExitStatus, Stdio};
 use std::thread::{self, JoinHandle};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use rustix::process::Signal;
 
+use super::stream::Output;
 use super::{Process, Run, Stream};
 
 /// What a finished tracer left.
@@ -16,8 +17,6 @@ pub struct Ended {
     pub run: Run,
     /// How it ended.
     pub status: ExitStatus,
-    /// All of its stdout.
-    pub stdout: Vec<u8>,
     /// All of its stderr.
     pub stderr: String,
 }
@@ -74,15 +73,18 @@ impl Live {
         self.process.child.id()
     }
 
-    /// Ends the tracer with SIGINT; it must exit with 0 and its last record must be the end.
+    /// Ends the tracer with SIGINT; its last record must be the end. Its exit, which takes the kernel a while
+    /// when many hooks are taken off, is not waited for.
     ///
     /// # Errors
     /// When it does otherwise.
-    pub fn finish(self) -> Result<Ended> {
-        let ended = self.finish_with(Signal::INT)?;
-        ensure!(ended.status.code() == Some(0), "the tracer ended with {}: {}", ended.status, ended.stderr);
-        ended.run.end()?;
-        Ok(ended)
+    pub fn finish(self) -> Result<Run> {
+        self.process.signal(Signal::INT)?;
+        let ended = |output: &Output| output.ended.then_some(());
+        self.stream.wait_in("the end record", ended)?;
+        let run = self.stream.told()?;
+        run.end()?;
+        Ok(run)
     }
 
     /// Sends a signal and collects what the tracer left.
@@ -102,13 +104,8 @@ impl Live {
         let status = self.process.wait_for_exit()?;
         join(self.stdout.take())?;
         let stderr = join(self.stderr.take())?;
-        let mut output = self.stream.lock();
-        if let Some(broken) = &output.broken {
-            bail!("a broken line: {broken}");
-        }
         ensure!(!stderr.contains("panicked"), "the tracer panicked: {stderr}");
-        let run = Run { records: std::mem::take(&mut output.records) };
-        Ok(Ended { run, status, stdout: std::mem::take(&mut output.stdout), stderr })
+        Ok(Ended { run: self.stream.told()?, status, stderr })
     }
 }
 

@@ -10,7 +10,7 @@ mod process;
 mod stream;
 mod watch;
 
-pub use command::{Plan, Subject};
+pub use command::{Plan, Subject, without_capabilities};
 pub use common::{Common, Follower};
 pub use live::{Ended, Live};
 pub use process::{Process, run_text};

@@ -21,6 +21,8 @@ const SHOWN: usize = 30;
 pub struct Run {
     /// The records of the test's namespaces and those that name no socket.
     pub records: Vec<Record>,
+    /// The lines that they were read from.
+    pub stdout: Vec<u8>,
 }
 
 impl Run {
@@ -51,7 +53,7 @@ pub(super) struct Output {
     pub(super) records: Vec<Record>,
     /// Those of the harness's own sockets.
     pub(super) marks: Vec<Record>,
-    /// Every byte, where that is asked for.
+    /// Every line that was taken.
     pub(super) stdout: Vec<u8>,
     pub(super) broken: Option<String>,
     pub(super) ended: bool,
@@ -74,12 +76,14 @@ impl Stream {
         self.shared.output.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads lines to the end, keeping every byte, and the records of these namespaces.
+    /// Reads lines to the end record, keeping every byte, and the records of these namespaces.
     pub(super) fn follow(&self, mut lines: impl BufRead, netns: &[u32]) {
         let mut line = Vec::new();
         while lines.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
-            self.lock().stdout.extend_from_slice(&line);
             self.take(&line, netns);
+            if is_end(&line) {
+                break;
+            }
             line.clear();
         }
         self.end();
@@ -90,6 +94,7 @@ impl Stream {
         let text = String::from_utf8_lossy(line);
         let parsed = Record::parse(text.trim_end_matches('\n'));
         let mut output = self.lock();
+        output.stdout.extend_from_slice(line);
         match parsed {
             Ok(record) if mark::is_of(&record) => output.marks.push(record),
             Ok(record) if record.netns().is_none_or(|inode| netns.contains(&inode)) => {
@@ -99,6 +104,16 @@ impl Stream {
             Err(error) => output.broken = Some(format!("{error:#}")),
         }
         self.shared.grown.notify_all();
+    }
+
+    /// What has come; what has not is no longer waited for.
+    pub(super) fn told(&self) -> Result<Run> {
+        let mut output = self.lock();
+        if let Some(broken) = &output.broken {
+            bail!("a broken line: {broken}");
+        }
+        let (records, stdout) = (std::mem::take(&mut output.records), std::mem::take(&mut output.stdout));
+        Ok(Run { records, stdout })
     }
 
     /// Nothing more will come.
@@ -151,6 +166,12 @@ impl Stream {
             output = self.shared.grown.wait_timeout(output, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
+}
+
+/// Whether a line is the `end` record.
+pub(super) fn is_end(line: &[u8]) -> bool {
+    const END: &[u8] = b"\"record\":\"end\"";
+    line.windows(END.len()).any(|window| window == END)
 }
 
 fn shown(records: &[Record]) -> String {

@@ -22,7 +22,7 @@ impl Watch {
     pub fn finish(self) -> Result<Run> {
         match self {
             Self::Common(follower) => follower.finish(),
-            Self::Own(live) => Ok(live.finish()?.run),
+            Self::Own(live) => live.finish(),
         }
     }
 }
