@@ -4,6 +4,7 @@ mod list;
 mod live;
 mod pipeline;
 mod replay;
+mod rung;
 
 use std::{
     io::{self, IsTerminal, Write},

@@ -25,7 +25,7 @@ use super::{
 use crate::{model::event::Coverage, source::flows::PERIOD};
 
 /// Events that a plan must see to be a plan.
-const BASE: &[&str] = &["listen", "bind", "connect", "established", "failed", "accept", "udp", "close"];
+pub const BASE: &[&str] = &["listen", "bind", "connect", "established", "failed", "accept", "udp", "close"];
 
 /// The kernel programs, as `cargo xtask build-ebpf` left them in the repository.
 static OBJECT: &[u8] = include_bytes_aligned!(env!("TRACER_BPF_OBJECT"));
