@@ -109,6 +109,11 @@ pub struct LiveArgs {
     /// End after so many seconds
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub duration: Option<Duration>,
+    /// Prove every so many seconds that each hook still delivers, by traffic in a network namespace of the
+    /// tracer's own, which is not reported; a hook that does not becomes a `degraded` record. 0: only at the
+    /// start
+    #[arg(long, value_name = "SECONDS", default_value = "180", value_parser = seconds_or_0)]
+    pub self_test: Duration,
     /// Create this file once all hooks are attached and the sockets have been read: from then on nothing is
     /// missed
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
@@ -265,6 +270,11 @@ fn seconds(text: &str) -> Result<Duration, String> {
         Ok(duration) if !duration.is_zero() => Ok(duration),
         Ok(_) | Err(_) => Err("must be more than 0 seconds, and finite".to_owned()),
     }
+}
+
+fn seconds_or_0(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|_| "must be 0 or more seconds, and finite".to_owned())
 }
 
 fn netns(name: OsString) -> Result<NetnsArg, String> {

@@ -13,10 +13,7 @@ use tokio::{
 };
 
 use super::{
-    Failure, complain, ended, format, only_netns, own_netns,
-    pipeline::Pipeline,
-    read_policies,
-    rung::{Rung, choose_rung},
+    Failure, complain, ended, format, only_netns, own_netns, pipeline::Pipeline, read_policies, rung::Rung,
 };
 use crate::{
     bpf::loader::Loaded,
@@ -29,6 +26,7 @@ use crate::{
     source::{
         Source,
         live::{Live, boot_now, clock_offset, kernel_release},
+        selftest::Traffic,
     },
 };
 
@@ -46,7 +44,7 @@ const CLOCK_STEP: u64 = 10_000_000;
 pub(super) fn run(args: &LiveArgs) -> Result<u8, Failure> {
     let policies = read_policies(&args.watch.policy)?;
     let only = only_netns(args.watch.netns.as_ref())?;
-    let rung = choose_rung(args.watch.hooks, only, args.watch.strict)?;
+    let mut rung = Rung::choose(args.watch.hooks, only, args.watch.strict, args.self_test)?;
     if args.watch.strict {
         rung.refuse_gaps()?;
     }
@@ -74,8 +72,8 @@ async fn stream(
     let mut pipeline = Pipeline::new(stream, args.watch.record.as_deref())?;
     pipeline.begin(start, policies)?;
     let (ring, source) = match rung {
-        Rung::Hooks(loaded) => {
-            (Some(watch_ring(&loaded)?), Source::Hooks(Box::new(Live::new(*loaded, only))))
+        Rung::Hooks(loaded, proofs) => {
+            (Some(watch_ring(&loaded)?), Source::Hooks(Box::new(Live::new(*loaded, only, proofs))))
         }
         Rung::Poll(poll) => (None, Source::Poll(poll)),
     };
@@ -120,6 +118,8 @@ struct Run {
 /// Why the loop woke.
 enum Wake {
     Work,
+    /// A round of the self-test is over.
+    Proof(Traffic),
     Stop,
 }
 
@@ -144,7 +144,12 @@ impl Run {
                 self.source.set_waits(false);
             }
             let wake = self.wait(busy).await;
-            if matches!(wake, Wake::Stop) || self.pipeline.stream.out().ended().is_some() {
+            match wake {
+                Wake::Work => {}
+                Wake::Proof(traffic) => self.source.judge(&traffic, &mut self.events),
+                Wake::Stop => return Ok(()),
+            }
+            if self.pipeline.stream.out().ended().is_some() {
                 return Ok(());
             }
         }
@@ -209,6 +214,7 @@ impl Run {
             _ = terminate.recv() => Wake::Stop,
             _ = self.pipeline.stream.out().wait_ended() => Wake::Stop,
             () = end => Wake::Stop,
+            traffic = self.source.proof() => Wake::Proof(traffic),
             () = due => Wake::Work,
             ready = ring, if !busy => {
                 if let Ok(mut guard) = ready {

@@ -51,6 +51,8 @@ pub enum Fact {
     Ready,
     /// Events were lost.
     Lost(Lost),
+    /// A hook stopped delivering, or delivers again.
+    Degraded(Degraded),
     /// Time passed; nothing else happened.
     Tick,
     /// The tracer ended; always last.
@@ -345,6 +347,19 @@ pub enum SocketChange {
         /// Payload bytes received.
         received: Option<u64>,
     },
+}
+
+/// What a proof of the hooks changed: one that went quiet, or came back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Degraded {
+    /// The hook as people name it, such as `cgroup connect4`; `self-test` when the proof itself fails.
+    pub hook: String,
+    /// Kinds of events that it sees, and that may be missed while it is quiet; empty when it is back.
+    pub unseen: Vec<String>,
+    /// Why it counts as quiet; that it delivers again.
+    pub why: String,
+    /// It delivers again.
+    pub delivers: bool,
 }
 
 /// Where and how many events were lost.

@@ -16,6 +16,8 @@ use super::{
     flows::Flows,
     namespaces,
     processes::Processes,
+    proofs::Proofs,
+    selftest::Traffic,
     sockdiag,
 };
 use crate::{
@@ -43,6 +45,8 @@ pub struct Live {
     own: BTreeMap<u32, BTreeSet<IpAddr>>,
     attempts: VecDeque<Decoded>,
     losses: Losses,
+    /// Nothing where the self-test cannot have a namespace.
+    proofs: Option<Proofs>,
     facts: Vec<Fact>,
     /// The ring was empty at the last look: what a connect became is known as far as it goes.
     drained: bool,
@@ -62,9 +66,9 @@ struct Losses {
 }
 
 impl Live {
-    /// Begins to read a loaded plan.
+    /// Begins to read a loaded plan, whose hooks the self-test proves.
     #[must_use]
-    pub fn new(loaded: Loaded, only: Option<u32>) -> Self {
+    pub fn new(loaded: Loaded, only: Option<u32>, proofs: Option<Proofs>) -> Self {
         let now = boot_now();
         let losses = Losses {
             ring: 0,
@@ -86,6 +90,7 @@ impl Live {
             own: BTreeMap::new(),
             attempts: VecDeque::new(),
             losses,
+            proofs,
             facts: Vec::new(),
             drained: true,
         }
@@ -227,8 +232,14 @@ impl Live {
         out.push(Event { at, fact: Fact::Socket(Box::new(event)) });
     }
 
-    /// What the passing of time brings: flows whose period is over, connects that got nowhere.
+    /// What the passing of time brings: flows whose period is over, connects that got nowhere, proofs that
+    /// are due.
     pub fn tick(&mut self, now: BootNanos, out: &mut Vec<Event>) {
+        if let Some(proofs) = &mut self.proofs
+            && proofs.next_due().is_some_and(|due| due <= now)
+        {
+            proofs.begin(&mut self.loaded.proof);
+        }
         for event in self.flows.check(&mut self.loaded.flows, now) {
             self.push(event, now, out);
         }
@@ -266,7 +277,24 @@ impl Live {
     pub fn next_due(&self) -> Option<BootNanos> {
         let attempt = self.attempts.front().map(|attempt| attempt.at + ATTEMPT);
         let reread = (self.losses.pending > 0).then_some(self.losses.reread_at + REREAD);
-        [attempt, self.flows.next_due(), reread].into_iter().flatten().min()
+        let proof = self.proofs.as_ref().and_then(Proofs::next_due);
+        [attempt, self.flows.next_due(), reread, proof].into_iter().flatten().min()
+    }
+
+    /// The outcome of the self-test's next round; never, where there is none.
+    pub async fn proof(&mut self) -> Traffic {
+        match &mut self.proofs {
+            Some(proofs) => proofs.report().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Tells what a round of the self-test changed.
+    pub fn judge(&mut self, traffic: &Traffic, out: &mut Vec<Event>) {
+        let Some(proofs) = &mut self.proofs else { return };
+        let told = proofs.judge(traffic, &self.loaded.hooks, &self.loaded.proof);
+        let at = boot_now();
+        out.extend(told.into_iter().map(|told| Event { at, fact: Fact::Degraded(told) }));
     }
 
     /// Tells what was lost since the last time; after lost records the sockets are read again.

@@ -8,11 +8,13 @@ pub mod namespaces;
 pub mod passwd;
 pub mod poll;
 pub mod processes;
+pub mod proofs;
 pub mod replay;
+pub mod selftest;
 pub mod sockdiag;
 mod stat;
 
-use self::{live::Live, poll::Poll};
+use self::{live::Live, poll::Poll, selftest::Traffic};
 use crate::{
     bpf::loader::LoadError,
     model::event::{BootNanos, Event},
@@ -71,6 +73,22 @@ impl Source {
         match self {
             Self::Hooks(live) => live.next_due(),
             Self::Poll(poll) => Some(poll.next_due()),
+        }
+    }
+
+    /// The outcome of the self-test's next round.
+    pub async fn proof(&mut self) -> Traffic {
+        match self {
+            Self::Hooks(live) => live.proof().await,
+            Self::Poll(_) => std::future::pending().await,
+        }
+    }
+
+    /// Tells what a round of the self-test changed.
+    pub fn judge(&mut self, traffic: &Traffic, out: &mut Vec<Event>) {
+        match self {
+            Self::Hooks(live) => live.judge(traffic, out),
+            Self::Poll(_) => {}
         }
     }
 
