@@ -365,7 +365,7 @@ pub struct Degraded {
 /// Where and how many events were lost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lost {
-    /// `ring`, `field`, `kind`, `state`, `process` or `stdout`.
+    /// Where.
     pub stage: LostStage,
     /// How many.
     pub count: u64,
@@ -381,6 +381,8 @@ pub struct Lost {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LostStage {
+    /// The kernel did not run a program that it was to run.
+    Hook,
     /// The ring was full.
     Ring,
     /// A field of a record could not be read in the kernel.
@@ -398,6 +400,7 @@ impl LostStage {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Hook => "hook",
             Self::Ring => "ring",
             Self::Field => "field",
             Self::Record => "record",

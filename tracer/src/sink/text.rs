@@ -233,6 +233,7 @@ fn duration(ms: u64) -> String {
 fn gap(lost: &Lost, clock_offset: i64) -> String {
     let (from, to) = (Moment::new(wall(lost.from, clock_offset)), Moment::new(wall(lost.to, clock_offset)));
     let place = match lost.stage {
+        LostStage::Hook => "the kernel did not run a program of a hook",
         LostStage::Ring => "the ring was full",
         LostStage::Field => "a field could not be read in the kernel",
         LostStage::Record => "records of an unknown kind",

@@ -32,6 +32,9 @@ use crate::{
 const ATTEMPT: BootNanos = 10_000_000;
 /// The sockets are read again at most this often, however much is lost: nanoseconds.
 const REREAD: BootNanos = 500_000_000;
+/// The kernel is asked at most this often for runs that it left out, a system call for each program:
+/// nanoseconds.
+const ASK_MISSED: BootNanos = 1_000_000_000;
 /// Records taken in one go, so that what they give is told in between.
 const BATCH: usize = 4096;
 
@@ -57,6 +60,8 @@ struct Losses {
     ring: u64,
     faults: u64,
     state: u64,
+    missed: u64,
+    asked_at: BootNanos,
     unknown: u64,
     told_unknown: u64,
     since: BootNanos,
@@ -74,6 +79,8 @@ impl Live {
             ring: 0,
             faults: 0,
             state: 0,
+            missed: 0,
+            asked_at: now,
             unknown: 0,
             told_unknown: 0,
             since: now,
@@ -315,7 +322,9 @@ impl Live {
         }
         let faults = self.loaded.control.counter(COUNTER_FAULTS);
         let state = self.loaded.control.counter(COUNTER_NO_STATE);
+        let missed = self.missed(now, last);
         let counts = [
+            (LostStage::Hook, missed - self.losses.missed),
             (LostStage::Field, faults - self.losses.faults),
             (LostStage::State, state - self.losses.state),
             (LostStage::Record, self.losses.unknown - self.losses.told_unknown),
@@ -324,10 +333,19 @@ impl Live {
             let lost = Lost { stage, count, from: self.losses.since, to: now, resynced: false };
             out.push(Event { at: now, fact: Fact::Lost(lost) });
         }
-        (self.losses.faults, self.losses.state, self.losses.told_unknown) =
-            (faults, state, self.losses.unknown);
+        (self.losses.faults, self.losses.state) = (faults, state);
+        (self.losses.missed, self.losses.told_unknown) = (missed, self.losses.unknown);
         self.losses.since = now;
         Ok(())
+    }
+
+    /// Runs that the kernel left out so far, as it said when it was asked last.
+    fn missed(&mut self, now: BootNanos, last: bool) -> u64 {
+        if !last && now < self.losses.asked_at + ASK_MISSED {
+            return self.losses.missed;
+        }
+        self.losses.asked_at = now;
+        self.loaded.missed().max(self.losses.missed)
     }
 
     fn resync(&mut self, now: BootNanos, out: &mut Vec<Event>) -> Result<(), LoadError> {
