@@ -77,6 +77,8 @@ pub struct Attached {
 pub struct Loaded {
     /// The plan's name.
     pub plan: &'static str,
+    /// It sees accepts by the first use of the connection, not by the call.
+    pub accept_by_use: bool,
     /// What is seen and what is not.
     pub coverage: Vec<Coverage>,
     /// What stays unseen because a hook of the plan could not be had.
@@ -160,6 +162,7 @@ pub fn load(
     coverage.push(baseline_coverage(&iterators));
     Ok(Loaded {
         plan: plan.name,
+        accept_by_use: plan.accept_by_use,
         coverage,
         missing,
         hooks: attached,
