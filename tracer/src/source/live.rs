@@ -3,13 +3,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    fs,
+    fs, io,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
 };
 
+use aya::maps::MapError;
 use rustix::time::{ClockId, clock_gettime};
-use tracer_common::{COUNTER_FAULTS, COUNTER_NO_STATE, COUNTER_RING_FULL};
+use tracer_common::{COUNTER_FAULTS, COUNTER_NO_STATE, COUNTER_RING_FULL, SocketState};
 
 use super::{
     baseline::{self, Baseline},
@@ -25,7 +26,7 @@ use crate::{
         decode::{Decoded, Meaning, Task, decode},
         loader::{LoadError, Loaded},
     },
-    model::event::{BootNanos, Event, Fact, Lost, LostStage, SocketChange, SocketEvent},
+    model::event::{BootNanos, Event, Fact, Lost, LostStage, SocketChange, SocketEvent, SocketId},
 };
 
 /// A connect that sent no packet after this time did not get that far: nanoseconds.
@@ -35,6 +36,8 @@ const REREAD: BootNanos = 500_000_000;
 /// The kernel is asked at most this often for runs that it left out, a system call for each program:
 /// nanoseconds.
 const ASK_MISSED: BootNanos = 1_000_000_000;
+/// `BPF_NOEXIST` of `include/uapi/linux/bpf.h`.
+const NOEXIST: u64 = 1;
 /// Records taken in one go, so that what they give is told in between.
 const BATCH: usize = 4096;
 
@@ -60,6 +63,8 @@ struct Losses {
     ring: u64,
     faults: u64,
     state: u64,
+    /// Waiting connections for which the kernel had no room.
+    unmarked: u64,
     missed: u64,
     asked_at: BootNanos,
     unknown: u64,
@@ -79,6 +84,7 @@ impl Live {
             ring: 0,
             faults: 0,
             state: 0,
+            unmarked: 0,
             missed: 0,
             asked_at: now,
             unknown: 0,
@@ -139,7 +145,28 @@ impl Live {
         for what in unread {
             tracing::warn!("not read: {what}");
         }
+        self.await_accepts(&found.waiting);
         Ok(found)
+    }
+
+    /// Tells the kernel side which connections wait in a listener's queue, as its iterators do by
+    /// themselves: the first use of one of these is its accept.
+    fn await_accepts(&mut self, waiting: &BTreeSet<SocketId>) {
+        if !self.loaded.accept_by_use {
+            return;
+        }
+        let state = SocketState { awaits_accept: 1, ..SocketState::default() };
+        let words: [u64; size_of::<SocketState>() / 8] = zerocopy::transmute!(state);
+        for id in waiting {
+            match self.loaded.sockets.insert(id.0, words, NOEXIST) {
+                Ok(()) => {}
+                Err(MapError::SyscallError(e)) if e.io_error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => {
+                    tracing::debug!("socket {} has no state: {error}", id.0);
+                    self.losses.unmarked += 1;
+                }
+            }
+        }
     }
 
     fn emit_seen(&mut self, decoded: Decoded, holders: &[Task], out: &mut Vec<Event>) {
@@ -321,7 +348,7 @@ impl Live {
             self.resync(now, out)?;
         }
         let faults = self.loaded.control.counter(COUNTER_FAULTS);
-        let state = self.loaded.control.counter(COUNTER_NO_STATE);
+        let state = self.loaded.control.counter(COUNTER_NO_STATE) + self.losses.unmarked;
         let missed = self.missed(now, last);
         let counts = [
             (LostStage::Hook, missed - self.losses.missed),
