@@ -258,7 +258,7 @@ fn baseline_coverage(iterators: &Iterators) -> Coverage {
     Coverage { event: "seen".to_owned(), by: Some(by), why: None }
 }
 
-fn open(kernel: &Kernel, settings: Settings) -> Result<Ebpf, LoadError> {
+pub(super) fn open(kernel: &Kernel, settings: Settings) -> Result<Ebpf, LoadError> {
     raise_locked_memory();
     let mut loader = EbpfLoader::new();
     loader
