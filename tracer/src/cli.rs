@@ -84,7 +84,7 @@ pub enum Command {
     /// Explain a rule, why it matters and what to check next; without a name, all rules
     Explain(ExplainArgs),
     /// Tell what this kernel and these privileges allow, and what would stay unseen
-    Doctor,
+    Doctor(DoctorArgs),
     /// Work with policies
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -187,6 +187,15 @@ pub struct WatchArgs {
     /// Keep every event in this file, for `tracer replay`
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub record: Option<PathBuf>,
+}
+
+/// Options of `tracer doctor`.
+#[derive(Args, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DoctorArgs {
+    /// Print tab-separated lines instead: for each program its plan, name, attach point, `loaded` or why not,
+    /// verified instructions and size in bytes; then each plan, and the one that `live` would use
+    #[arg(long)]
+    pub programs: bool,
 }
 
 /// Arguments of `tracer explain`.

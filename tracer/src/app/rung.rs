@@ -12,6 +12,7 @@ use crate::{
     cli::HooksArg,
     model::event::Coverage,
     privileges,
+    refusal::Machine,
     source::{
         poll::{PERIOD, Poll},
         proofs::Proofs,
@@ -109,8 +110,11 @@ fn load(plans: &[Plan], only: Option<u32>, period: Duration) -> Result<Rung, Str
     let kernel = Kernel::read().map_err(|e| e.to_string())?;
     let selftest = selftest.and_then(|mut selftest| Ok((selftest.netns()?, selftest)));
     let settings = loader::settings(only, selftest.as_ref().ok().map(|(netns, _)| *netns));
-    let load =
-        |plan: &Plan| loader::load(&kernel, plan, settings, sockdiag::name_all).map_err(|e| e.to_string());
+    let machine = Machine::read();
+    let load = |plan: &Plan| {
+        let loaded = loader::load(&kernel, plan, settings, sockdiag::name_all);
+        loaded.map_err(|e| machine.explain(plan.name, &e.to_string()))
+    };
     let (mut loaded, rejected) = choose(plans, load).map_err(|rejected| reasons(&rejected))?;
     tracing::info!("plan {}; not used: {}", loaded.plan, reasons(&rejected));
     let proofs = selftest.map(|(_, selftest)| Proofs::new(selftest, period));

@@ -84,7 +84,7 @@ fn other_commands_take_theirs() {
         ("replay - --policy p --json --all --exit-code", Command::Replay(replay)),
         ("explain", Command::Explain(ExplainArgs { rule: None })),
         ("explain udp-twin", Command::Explain(ExplainArgs { rule: Some("udp-twin".to_owned()) })),
-        ("doctor", Command::Doctor),
+        ("doctor", Command::Doctor(DoctorArgs { programs: false })),
         ("policy check a.toml", Command::Policy(PolicyCommand::Check { file: "a.toml".into() })),
         ("completions bash", Command::Completions(CompletionsArgs { shell: Shell::Bash })),
         ("man", Command::Man),
