@@ -4,6 +4,7 @@
 //! expectations are written down in the scenarios.
 
 pub mod actor;
+pub mod declared;
 pub mod distribution;
 pub mod net;
 pub mod parity;

@@ -1,4 +1,4 @@
-//! Two hook plans watch the same traffic at the same time and must come to the same verdicts; what may
+//! Hook plans watch the same traffic at the same time and must come to the same verdicts; what may
 //! differ is declared in [`DECLARED`], with its reason.
 
 use std::collections::BTreeSet;
@@ -92,24 +92,34 @@ fn without_ephemeral(end: SocketAddr) -> SocketAddr {
 ///
 /// # Errors
 /// When one of the plans cannot load, or they differ where they must not; the error lists how.
-pub fn compare(tracer: &Path, plans: [Plan; 2]) -> Result<usize> {
+pub fn compare(tracer: &Path, plans: &[Plan]) -> Result<usize> {
     let network = Network::new()?;
-    let [one, two] = plans.map(|plan| watch(tracer, plan, &network));
-    let (one, two) = (one?, two?);
+    let watched: Vec<Live> =
+        plans.iter().map(|plan| watch(tracer, *plan, &network)).collect::<Result<_>>()?;
     let last = traffic(&network)?;
     let mut lists = Vec::new();
-    for (live, plan) in [(one, plans[0]), (two, plans[1])] {
+    for (live, plan) in watched.into_iter().zip(plans) {
         live.wait("the last close", |r| r.tells("close") && r.is_at("tcp", last))
             .with_context(|| format!("plan {}", plan.word()))?;
-        let run = live.finish()?;
-        lists.push(run.records.iter().filter_map(Verdict::of).collect::<BTreeSet<_>>());
+        let run = live.finish()?.run;
+        lists.push((*plan, run.records.iter().filter_map(Verdict::of).collect::<BTreeSet<_>>()));
     }
-    let mut different = differences(plans[0], &lists[0], &lists[1]);
-    different.extend(differences(plans[1], &lists[1], &lists[0]));
+    let different = different(&lists);
     if !different.is_empty() {
         bail!("{} verdicts differ:\n{}", different.len(), different.join("\n"));
     }
-    Ok(lists[0].len())
+    Ok(lists.first().map_or(0, |(_, verdicts)| verdicts.len()))
+}
+
+/// Where the others differ from the first.
+fn different(lists: &[(Plan, BTreeSet<Verdict>)]) -> Vec<String> {
+    let Some(((plan, verdicts), others)) = lists.split_first() else { return Vec::new() };
+    let both = others.iter().flat_map(|(other, theirs)| {
+        let mut all = differences(*plan, *other, verdicts, theirs);
+        all.extend(differences(*other, *plan, theirs, verdicts));
+        all
+    });
+    both.collect()
 }
 
 fn watch(tracer: &Path, plan: Plan, network: &Network) -> Result<Live> {
@@ -119,8 +129,9 @@ fn watch(tracer: &Path, plan: Plan, network: &Network) -> Result<Live> {
 }
 
 /// What `mine` has that `theirs` lacks.
-fn differences(plan: Plan, mine: &BTreeSet<Verdict>, theirs: &BTreeSet<Verdict>) -> Vec<String> {
-    mine.difference(theirs).map(|verdict| format!("  only {}: {verdict}", plan.word())).collect()
+fn differences(plan: Plan, other: Plan, mine: &BTreeSet<Verdict>, theirs: &BTreeSet<Verdict>) -> Vec<String> {
+    let only = |verdict| format!("  {}, not {}: {verdict}", plan.word(), other.word());
+    mine.difference(theirs).map(only).collect()
 }
 
 fn is_unseen(event: &str, protocol: &str) -> bool {
@@ -220,8 +231,9 @@ mod tests {
     #[test]
     fn what_one_plan_alone_says_is_a_difference() {
         let (one, two) = (BTreeSet::from([verdict(80, 1), verdict(81, 1)]), BTreeSet::from([verdict(80, 1)]));
-        assert_eq!(differences(Plan::Fentry, &one, &two).len(), 1);
-        assert!(differences(Plan::Tracepoint, &two, &one).is_empty());
+        let list = [(Plan::Fentry, one), (Plan::Tracepoint, two.clone()), (Plan::Kprobe, two)];
+        assert_eq!(different(&list).len(), 2);
+        assert!(different(&list[1..]).is_empty());
     }
 
     #[test]

@@ -10,7 +10,8 @@ use anyhow::{Context, Result};
 pub(crate) struct Source {
     /// The mirror's address.
     pub(crate) uri: String,
-    suites: Vec<String>,
+    /// Releases, and their updates and fixes.
+    pub(crate) suites: Vec<String>,
     components: Vec<String>,
     /// The keyring that signs it, where it is given as a file.
     pub(crate) keyring: Option<PathBuf>,
@@ -19,13 +20,37 @@ pub(crate) struct Source {
 impl Source {
     /// Whether it is a release's main archive, and not one of updates, security fixes or a third party.
     fn is_main_archive(&self) -> bool {
-        let is_release = |suite: &String| !suite.contains(['-', '/']);
-        self.suites.iter().any(is_release) && self.components.iter().any(|component| component == "main")
+        self.release().is_some() && self.components.iter().any(|component| component == "main")
+    }
+
+    /// The first suite that is a release, as `bookworm` is and `bookworm-updates` is not.
+    fn release(&self) -> Option<&str> {
+        self.suites.iter().map(String::as_str).find(|suite| !suite.contains(['-', '/']))
+    }
+
+    /// Whether all of it belongs to `release`: the release itself, its updates or its security fixes.
+    fn is_of(&self, release: &str) -> bool {
+        let belongs = |suite: &String| {
+            suite.strip_prefix(release).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+        };
+        self.suites.iter().all(belongs) && self.components.iter().any(|component| component == "main")
     }
 }
 
 /// The machine's main archive, from the files under `etc` (normally /etc/apt).
 pub(crate) fn main_archive(etc: &Path) -> Result<Source> {
+    let described = || format!("no main archive of Debian stands in {}", etc.display());
+    all(etc)?.into_iter().find(Source::is_main_archive).with_context(described)
+}
+
+/// The main archive with everything else of the same release: its updates and its security fixes.
+pub(crate) fn release_archives(etc: &Path) -> Result<Vec<Source>> {
+    let main = main_archive(etc)?;
+    let release = main.release().unwrap_or_default();
+    Ok(all(etc)?.into_iter().filter(|source| source.is_of(release)).collect())
+}
+
+fn all(etc: &Path) -> Result<Vec<Source>> {
     let mut sources = Vec::new();
     for file in files(etc) {
         let text =
@@ -35,9 +60,7 @@ pub(crate) fn main_archive(etc: &Path) -> Result<Source> {
             _ => sources.extend(text.lines().filter_map(one_line)),
         }
     }
-    let described =
-        || format!("no main archive of Debian stands in {}: give a kernel by --kernel PATH", etc.display());
-    sources.into_iter().find(Source::is_main_archive).with_context(described)
+    Ok(sources)
 }
 
 fn files(etc: &Path) -> Vec<PathBuf> {
@@ -161,6 +184,15 @@ Signed-By: /keys/debian.gpg
             one_line("deb [ arch=amd64 signed-by=/k.gpg ] https://other.test/d trixie main").unwrap();
         assert_eq!(signed.keyring, Some(PathBuf::from("/k.gpg")));
         assert_eq!(signed.uri, "https://other.test/d");
+    }
+
+    #[test]
+    fn a_release_has_its_fixes_and_no_third_party() {
+        let third = "deb http://third.test/apt cloud-sdk-bookworm main\n";
+        let etc = etc(Some(third), &[("debian.sources", DEB822)]);
+        let uris: Vec<_> =
+            release_archives(etc.path()).unwrap().into_iter().map(|source| source.uri).collect();
+        assert_eq!(uris, ["http://mirror.test/debian-security", "http://mirror.test/debian"]);
     }
 
     #[test]

@@ -5,20 +5,19 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::architecture::Architecture;
 use crate::ebpf_toolchain::{TARGET, Toolchain};
 use crate::rustc_wrapper;
 use crate::source_hash;
 use crate::workspace::Workspace;
 
-/// Processors that a kernel object is kept for. Kprobes find a function's arguments in the registers of one
-/// processor; everything else in the objects is the same.
-const ARCHITECTURES: [&str; 2] = ["x86_64", "aarch64"];
 /// What the objects were built from, and with.
 const BUILD: &str = "tracer-ebpf/object/BUILD";
 
-/// The kernel object that `cargo build` puts into the tracer of `architecture`.
-fn object(architecture: &str) -> String {
-    format!("tracer-ebpf/object/{architecture}/tracer.bpf.o")
+/// The kernel object that `cargo build` puts into the tracer of `architecture`. Kprobes find a function's
+/// arguments in the registers of one processor; everything else in the objects is the same.
+fn object(architecture: Architecture) -> String {
+    format!("tracer-ebpf/object/{}/tracer.bpf.o", architecture.name())
 }
 
 /// Builds the objects and keeps them in the repository.
@@ -26,7 +25,7 @@ pub(crate) fn store(workspace: &Workspace) -> Result<()> {
     let toolchain = Toolchain::ensure()?;
     let objects = built(workspace, &toolchain)?;
     for (architecture, bytes) in &objects {
-        let (name, stored) = (object(architecture), workspace.root().join(object(architecture)));
+        let (name, stored) = (object(*architecture), workspace.root().join(object(*architecture)));
         std::fs::create_dir_all(stored.parent().context("the object is in no folder")?)?;
         std::fs::write(&stored, bytes).with_context(|| format!("cannot write {name}"))?;
         println!("{name}: {} bytes, {}", bytes.len(), source_hash::of_bytes(bytes));
@@ -43,7 +42,7 @@ pub(crate) fn compare(workspace: &Workspace) -> Result<()> {
     let kept_lines = std::fs::read_to_string(workspace.root().join(BUILD))
         .with_context(|| format!("cannot read {BUILD}"))?;
     for (architecture, bytes) in &objects {
-        let name = object(architecture);
+        let name = object(*architecture);
         if *bytes != read(&workspace.root().join(&name))? || lines != kept_lines {
             bail!(
                 "{name} is not what its sources give here.\nkept:\n{kept_lines}built:\n{lines}\
@@ -58,7 +57,7 @@ pub(crate) fn compare(workspace: &Workspace) -> Result<()> {
 /// Builds an object for this machine that logs. It is for development and never kept.
 pub(crate) fn with_log(workspace: &Workspace) -> Result<()> {
     let toolchain = Toolchain::ensure()?;
-    let object = compile(workspace, &toolchain, std::env::consts::ARCH, Flavour::Logging)?;
+    let object = compile(workspace, &toolchain, Architecture::this()?, Flavour::Logging)?;
     println!("Use it by: TRACER_BPF_OBJECT={} cargo run --features aya-log", object.display());
     Ok(())
 }
@@ -68,7 +67,7 @@ pub(crate) fn verify_recorded_hashes(workspace: &Workspace) -> Result<()> {
     let lines = std::fs::read_to_string(workspace.root().join(BUILD))
         .with_context(|| format!("cannot read {BUILD}"))?;
     let mut found = vec![("sources".to_owned(), source_hash::of_sources(workspace.root())?)];
-    for architecture in ARCHITECTURES {
+    for architecture in Architecture::ALL {
         let kept = read(&workspace.root().join(object(architecture)))?;
         found.push((object_key(architecture), source_hash::of_bytes(&kept)));
     }
@@ -82,13 +81,13 @@ pub(crate) fn verify_recorded_hashes(workspace: &Workspace) -> Result<()> {
 }
 
 /// The objects of all architectures, each with its architecture.
-type Objects = Vec<(&'static str, Vec<u8>)>;
+type Objects = Vec<(Architecture, Vec<u8>)>;
 
 fn built(workspace: &Workspace, toolchain: &Toolchain) -> Result<Objects> {
     let build = |architecture| {
         Ok((architecture, read(&compile(workspace, toolchain, architecture, Flavour::Released)?)?))
     };
-    ARCHITECTURES.into_iter().map(build).collect()
+    Architecture::ALL.into_iter().map(build).collect()
 }
 
 #[derive(Clone, Copy)]
@@ -102,14 +101,14 @@ enum Flavour {
 fn compile(
     workspace: &Workspace,
     toolchain: &Toolchain,
-    architecture: &str,
+    architecture: Architecture,
     flavour: Flavour,
 ) -> Result<PathBuf> {
     let target = workspace.target().join(match flavour {
         Flavour::Released => "ebpf",
         Flavour::Logging => "ebpf-log",
     });
-    let target = target.join(architecture);
+    let target = target.join(architecture.name());
     let mut cargo = workspace.cargo();
     cargo.current_dir(workspace.kernel_crate());
     cargo.args(["build", "--locked", "--release", "--target", TARGET, "--target-dir"]).arg(&target);
@@ -148,10 +147,10 @@ fn cargo_home() -> Result<PathBuf> {
 
 /// The compiler's flags, in cargo's own separated form: paths may hold blanks. aya-ebpf takes the registers'
 /// layout from the cfg, and that of the machine that builds where it is not given.
-fn flags(architecture: &str, remapped: &[(PathBuf, &str)]) -> String {
+fn flags(architecture: Architecture, remapped: &[(PathBuf, &str)]) -> String {
     let mut flags: Vec<String> =
         ["-C", "linker=bpf-linker", "-C", "debuginfo=2", "-C", "link-arg=--btf"].map(str::to_owned).to_vec();
-    flags.extend(["--cfg".to_owned(), format!("bpf_target_arch=\"{architecture}\"")]);
+    flags.extend(["--cfg".to_owned(), format!("bpf_target_arch=\"{}\"", architecture.name())]);
     flags.extend(remapped.iter().map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display())));
     flags.join("\u{1f}")
 }
@@ -160,13 +159,13 @@ fn build_lines(workspace: &Workspace, toolchain: &Toolchain, objects: &Objects) 
     let mut lines =
         format!("sources {}\n{}", source_hash::of_sources(workspace.root())?, toolchain.describe());
     for (architecture, bytes) in objects {
-        lines += &format!("{} {}\n", object_key(architecture), source_hash::of_bytes(bytes));
+        lines += &format!("{} {}\n", object_key(*architecture), source_hash::of_bytes(bytes));
     }
     Ok(lines)
 }
 
-fn object_key(architecture: &str) -> String {
-    format!("object {architecture}")
+fn object_key(architecture: Architecture) -> String {
+    format!("object {}", architecture.name())
 }
 
 fn recorded<'a>(lines: &'a str, key: &str) -> Option<&'a str> {
@@ -184,15 +183,15 @@ mod tests {
     #[test]
     fn a_line_is_found_by_its_whole_key() {
         let lines = "sources sha256:1\nrustc 1.96.0 (x)\nobject x86_64 sha256:2\n";
-        assert_eq!(recorded(lines, &object_key("x86_64")), Some("sha256:2"));
-        assert_eq!(recorded(lines, &object_key("aarch64")), None);
+        assert_eq!(recorded(lines, &object_key(Architecture::X86_64)), Some("sha256:2"));
+        assert_eq!(recorded(lines, &object_key(Architecture::Aarch64)), None);
         assert_eq!(recorded(lines, "sources"), Some("sha256:1"));
         assert_eq!(recorded(lines, "source"), None);
     }
 
     #[test]
     fn a_folder_with_a_blank_stays_one_flag() {
-        let flags = flags("x86_64", &[(PathBuf::from("/a b"), "/c")]);
+        let flags = flags(Architecture::X86_64, &[(PathBuf::from("/a b"), "/c")]);
         assert_eq!(flags.split('\u{1f}').next_back(), Some("--remap-path-prefix=/a b=/c"));
     }
 }

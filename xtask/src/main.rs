@@ -1,19 +1,21 @@
 //! `cargo xtask`: the one door besides cargo. This file holds the command line only; each command has a file
 //! of its own.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
 mod apt_sources;
+mod architecture;
 mod bench;
 mod build_ebpf;
 mod check;
 mod command;
+mod cross;
 mod debian;
 mod ebpf_toolchain;
+mod packages;
 mod purity;
 mod run;
 mod rust_text;
@@ -24,6 +26,8 @@ mod test;
 mod vm;
 mod workspace;
 
+use test::Scope;
+use vm::variant::Variant;
 use workspace::Workspace;
 
 #[derive(Parser)]
@@ -41,22 +45,25 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
         args: Vec<String>,
     },
-    /// Run every test: unit tests, live tests on this kernel, live tests in the virtual machine
+    /// Run every test: unit tests, live tests on this kernel, the matrix of other kernels
     Test {
         /// Only what needs neither root nor a virtual machine
-        #[arg(long)]
+        #[arg(long, conflicts_with = "host")]
         quick: bool,
+        /// Only what needs no virtual machine
+        #[arg(long)]
+        host: bool,
     },
-    /// Build the kernel object that the repository keeps
+    /// Build the kernel objects that the repository keeps
     BuildEbpf {
-        /// Build it and compare it with the kept one, byte for byte, changing nothing
+        /// Build them and compare them with the kept ones, byte for byte, changing nothing
         #[arg(long, conflicts_with = "log")]
         check: bool,
-        /// Build an object that logs, for development, beside the kept one
+        /// Build an object that logs, for development, beside the kept ones
         #[arg(long)]
         log: bool,
     },
-    /// Boot a kernel in QEMU and run the live tests in it
+    /// Run the live tests on other kernels in QEMU: the whole matrix, or a part of it
     Vm(VmArgs),
     /// Formatting, lints, dependencies, the kernel object's source hash, purity of model and triage
     Check,
@@ -70,18 +77,24 @@ enum Task {
 
 #[derive(Args)]
 struct VmArgs {
-    /// A kernel image, or a Debian kernel package; the default is Debian's 6.12
-    #[arg(long, value_name = "PATH")]
-    kernel: Option<PathBuf>,
-    /// A hook plan to test, more than once if wanted [default: fentry, tracepoint and their parity]
+    /// Only this kernel: one of the table by name (6.12, 6.12-arm64, …), a kernel image, or a Debian package
+    #[arg(long, value_name = "NAME|PATH")]
+    kernel: Option<String>,
+    /// Only this way of running it
+    #[arg(long, value_enum)]
+    variant: Option<Variant>,
+    /// Run the scenarios only under this hook plan, more than once if wanted
     #[arg(long = "plan", value_name = "PLAN")]
     plans: Vec<String>,
-    /// Run this command in the guest instead of the tests (words separated by blanks; /bin/tracer is there)
-    #[arg(long = "run", value_name = "COMMAND", conflicts_with_all = ["plans", "live_args"])]
+    /// Run this command in one guest instead of the tests (words separated by blanks; /bin/tracer is there)
+    #[arg(long = "run", value_name = "COMMAND", conflicts_with_all = ["plans", "live_args", "bless"])]
     commands: Vec<String>,
-    /// Seconds for each command in the guest; when those of all are up, it is ended
-    #[arg(long, value_name = "SECONDS", default_value_t = vm::DEFAULT_LIMIT.as_secs())]
-    limit: u64,
+    /// Seconds for each command in a guest; after that it is ended
+    #[arg(long, value_name = "SECONDS")]
+    limit: Option<u64>,
+    /// Make what the kernels take now the golden tables of tests/matrix/programs
+    #[arg(long)]
+    bless: bool,
     /// What the live tests are given
     #[arg(last = true, value_name = "LIVE ARGS")]
     live_args: Vec<String>,
@@ -91,10 +104,12 @@ impl From<VmArgs> for vm::Request {
     fn from(args: VmArgs) -> Self {
         Self {
             kernel: args.kernel,
+            variant: args.variant,
             plans: args.plans,
             commands: args.commands,
-            limit: std::time::Duration::from_secs(args.limit),
+            limit: args.limit.map(std::time::Duration::from_secs),
             live_args: args.live_args,
+            bless: args.bless,
         }
     }
 }
@@ -117,8 +132,9 @@ fn perform(task: Task) -> Result<()> {
     let workspace = Workspace::find()?;
     match task {
         Task::Run { args } => run::run(&workspace, &args),
-        Task::Test { quick: true } => test::quick(&workspace),
-        Task::Test { quick: false } => test::all(&workspace),
+        Task::Test { quick: true, .. } => test::test(&workspace, Scope::Quick),
+        Task::Test { host: true, .. } => test::test(&workspace, Scope::Host),
+        Task::Test { .. } => test::test(&workspace, Scope::All),
         Task::BuildEbpf { check: true, .. } => build_ebpf::compare(&workspace),
         Task::BuildEbpf { log: true, .. } => build_ebpf::with_log(&workspace),
         Task::BuildEbpf { .. } => build_ebpf::store(&workspace),

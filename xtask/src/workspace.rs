@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-/// The target for which static binaries can be built without another standard library.
-pub(crate) const STATIC_TARGET: &str = "x86_64-unknown-linux-gnu";
+use crate::architecture::Architecture;
+use crate::cross;
 
 /// The repository and the folders that belong to it.
 pub(crate) struct Workspace {
@@ -64,11 +64,21 @@ impl Workspace {
         build(cargo, binaries)
     }
 
-    /// As [`Self::build_release`], without any dynamic library: they run in a guest that has none.
-    pub(crate) fn build_static(&self, binaries: &[Binary]) -> Result<Executables> {
+    /// As [`Self::build_release`], without any dynamic library: they run in a guest that has none, of
+    /// `architecture`.
+    pub(crate) fn build_static(
+        &self,
+        architecture: Architecture,
+        binaries: &[Binary],
+    ) -> Result<Executables> {
         let mut cargo = self.cargo();
-        cargo.args(["build", "--locked", "--release", "--target", STATIC_TARGET]);
-        cargo.env_remove("CARGO_ENCODED_RUSTFLAGS").env("RUSTFLAGS", "-C target-feature=+crt-static");
+        cargo.args(["build", "--locked", "--release", "--target", architecture.static_target()]);
+        match architecture {
+            Architecture::X86_64 => {
+                cargo.env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static");
+            }
+            Architecture::Aarch64 => cross::apply(&mut cargo, architecture, self)?,
+        }
         build(cargo, binaries)
     }
 }

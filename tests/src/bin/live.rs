@@ -1,11 +1,13 @@
-//! Runs the live scenarios, or the parity of two hook plans, against a tracer. The text on stdout is the
+//! Runs the live scenarios, or the parity of hook plans, against a tracer. The text on stdout is the
 //! result; the exit code is 0 when all of it holds.
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use tests::declared::HOST;
+use tests::runner::Series;
 use tests::scenarios::Bench;
 use tests::tracer::{Plan, Subject};
 use tests::{actor, parity, runner};
@@ -19,6 +21,9 @@ struct Arguments {
     /// The hook plan to force.
     #[arg(long, value_enum, default_value = "auto")]
     plan: Plan,
+    /// Where this runs, as KERNEL/VARIANT: which failures are declared depends on it.
+    #[arg(long, default_value = HOST)]
+    cell: String,
     /// Only scenarios whose name contains this.
     #[arg(long, default_value = "")]
     filter: String,
@@ -28,9 +33,15 @@ struct Arguments {
     /// Name the scenarios and end.
     #[arg(long)]
     list: bool,
-    /// Compare two plans on the same traffic instead.
+    /// Compare plans on the same traffic instead.
     #[arg(long, value_enum, value_delimiter = ',')]
     parity: Option<Vec<Plan>>,
+    /// Run so many scenarios at the same time.
+    #[arg(long, default_value_t = 4)]
+    jobs: usize,
+    /// The records of a tracer that runs for all scenarios.
+    #[arg(long, hide = true)]
+    common: Option<PathBuf>,
     /// Run one scenario in this process.
     #[arg(long, hide = true)]
     one: Option<String>,
@@ -39,8 +50,7 @@ struct Arguments {
 fn main() -> ExitCode {
     actor::run_if_asked();
     match run(&Arguments::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(status) => status.into(),
         Err(error) => {
             eprintln!("{error:#}");
             ExitCode::FAILURE
@@ -48,10 +58,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments) -> Result<bool> {
+/// Answers the exit status.
+fn run(arguments: &Arguments) -> Result<u8> {
     if arguments.list {
         runner::chosen(&arguments.filter).for_each(|scenario| println!("{}", scenario.name));
-        return Ok(true);
+        return Ok(0);
     }
     std::fs::create_dir_all(std::env::temp_dir()).context("no folder for temporary files")?;
     let given = arguments.tracer.as_ref().context("--tracer is missing")?;
@@ -59,37 +70,46 @@ fn run(arguments: &Arguments) -> Result<bool> {
     if let Some(plans) = &arguments.parity {
         return compare(&path, plans);
     }
-    let bench = Bench { subject: Subject { path, plan: arguments.plan }, quick: arguments.quick };
+    let subject = Subject { path, plan: arguments.plan };
     match &arguments.one {
-        Some(name) => runner::run_here(name, &bench).map(|()| true),
-        None => run_all(arguments, &bench),
+        Some(name) => {
+            let bench = Bench { subject, quick: arguments.quick, common: arguments.common.clone() };
+            runner::run_here(name, &bench)
+        }
+        None => run_all(arguments, subject),
     }
 }
 
-fn compare(tracer: &std::path::Path, plans: &[Plan]) -> Result<bool> {
-    let [one, two] = plans else { bail!("--parity takes two plans") };
-    let name = format!("parity-of-{}-and-{}", one.word(), two.word());
-    match parity::compare(tracer, [*one, *two]) {
-        Ok(count) => println!("ok {name}: {count} verdicts are the same\n1 passed, 0 failed"),
+fn compare(tracer: &std::path::Path, plans: &[Plan]) -> Result<u8> {
+    ensure!(plans.len() > 1, "--parity takes two plans or more");
+    let words: Vec<&str> = plans.iter().map(|plan| plan.word()).collect();
+    let name = format!("parity-of-{}", words.join("-and-"));
+    match parity::compare(tracer, plans) {
+        Ok(count) => println!("ok {name}: {count} verdicts are the same\n1 passed, 0 failed, 0 declared"),
         Err(error) => {
-            println!("FAILED {name}: {error:#}\n0 passed, 1 failed");
-            return Ok(false);
+            println!("FAILED {name}: {error:#}\n0 passed, 1 failed, 0 declared");
+            return Ok(1);
         }
     }
-    Ok(true)
+    Ok(0)
 }
 
-fn run_all(arguments: &Arguments, bench: &Bench) -> Result<bool> {
+fn run_all(arguments: &Arguments, subject: Subject) -> Result<u8> {
     let this = std::env::current_exe()?;
-    let totals = runner::run_all(&arguments.filter, arguments.plan, arguments.quick, |name| {
+    let Arguments { filter, cell, quick, jobs, .. } = arguments;
+    let series = Series { filter: filter.clone(), subject, cell: cell.clone(), quick: *quick, jobs: *jobs };
+    let totals = runner::run_all(&series, |name, common| {
         let mut command = Command::new(&this);
-        command.arg("--one").arg(name).arg("--tracer").arg(&bench.subject.path);
+        command.arg("--one").arg(name).arg("--tracer").arg(&series.subject.path);
         command.args(["--plan", arguments.plan.word()]);
         if arguments.quick {
             command.arg("--quick");
         }
+        if let Some(file) = common {
+            command.arg("--common").arg(file);
+        }
         command
     })?;
     println!("{totals}");
-    Ok(totals.failed == 0)
+    Ok(u8::from(totals.failed > 0))
 }

@@ -8,7 +8,7 @@ use super::{Bench, Scenario, at, scenario};
 use crate::actor::Actor;
 use crate::net::{A4, B4, Network};
 use crate::records::Record;
-use crate::tracer::Live;
+use crate::tracer::Stream;
 
 pub(super) const ALL: &[Scenario] = &[
     scenario("sockets-opened-before-the-tracer-are-seen-with-their-holders", seen),
@@ -17,7 +17,12 @@ pub(super) const ALL: &[Scenario] = &[
 ];
 
 /// Waits for the one `seen` flag of a socket.
-fn seen_flag(tracer: &Live, protocol: &str, local: SocketAddr, remote: Option<SocketAddr>) -> Result<Record> {
+fn seen_flag(
+    tracer: &Stream,
+    protocol: &str,
+    local: SocketAddr,
+    remote: Option<SocketAddr>,
+) -> Result<Record> {
     tracer.wait(&format!("{protocol} {local} seen"), |r| {
         r.tells("seen") && r.is_at(protocol, local) && r.remote() == remote
     })
@@ -32,7 +37,7 @@ fn seen(bench: &Bench) -> Result<()> {
     let peer = client.local(fd)?;
     server.accept(listener)?;
     server.bind_udp(at(B4, 5300))?;
-    let tracer = bench.watch(&network)?;
+    let tracer = bench.watch_alone(&network)?;
     let expected = [
         ("tcp", service, None, "unexplained-listener", server.pid()),
         ("tcp", service, Some(peer), "unexplained-session", server.pid()),
@@ -45,7 +50,7 @@ fn seen(bench: &Bench) -> Result<()> {
         let exe = std::fs::read_link(format!("/proc/{pid}/exe"))?;
         flag.says("/process/exe", &exe.to_string_lossy())?;
     }
-    let run = tracer.finish()?;
+    let run = tracer.finish()?.run;
     let count = run.events("seen").count();
     ensure!(count == expected.len(), "{count} sockets were seen where {} are", expected.len());
     Ok(())
@@ -59,7 +64,7 @@ fn followed(bench: &Bench) -> Result<()> {
     let fd = client.connect(service)?;
     let peer = client.local(fd)?;
     server.accept(listener)?;
-    let tracer = bench.watch(&network)?;
+    let tracer = bench.watch_alone(&network)?;
     let session = seen_flag(&tracer, "tcp", peer, Some(service))?;
     client.close(fd)?;
     let close = tracer.wait("the session's close", |r| r.tells("close") && r.is_at("tcp", peer))?;
@@ -78,9 +83,9 @@ fn seen_unflagged(bench: &Bench) -> Result<()> {
     server.listen(at(A4, 4444))?;
     let tracer = bench.watch_with(&network, &[])?;
     seen_flag(&tracer, "tcp", at(A4, 4444), None)?;
-    let run = tracer.finish()?;
+    let run = tracer.finish()?.run;
     ensure!(!run.records.iter().any(|r| r.kind() == "event"), "without --all an event was given");
-    let tracer = bench.watch(&network)?;
+    let tracer = bench.watch_alone(&network)?;
     let quiet = seen_flag(&tracer, "tcp", "127.0.0.1:4444".parse()?, None)?;
     quiet.left_aside("loopback-only")?.by(server.pid()).map(drop)
 }

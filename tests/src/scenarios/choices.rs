@@ -32,7 +32,7 @@ fn forced_plan(bench: &Bench) -> Result<()> {
 
 fn plan_in_use(bench: &Bench) -> Result<()> {
     let network = Network::new()?;
-    let run = bench.watch(&network)?.finish()?;
+    let run = bench.watch_alone(&network)?.finish()?.run;
     let start = run.records.first().ok_or_else(|| anyhow::anyhow!("no record"))?;
     start.claim("the first record is the start", start.kind() == "start")?;
     let hooks = start.text("/hooks");
@@ -84,7 +84,7 @@ fn one_namespace(bench: &Bench) -> Result<()> {
         tracer.wait("the listener inside", |r| r.tells("listen") && r.is_at("tcp", at(B4, 4444)))?;
         in_a.close(outside)?;
         in_b.close(inside)?;
-        let run = tracer.finish()?;
+        let run = tracer.finish()?.run;
         ensure!(run.events("seen").count() == 1, "the listener that was there is not seen");
         let other = run.records.iter().find(|r| r.netns().is_some_and(|netns| netns != network.b.inode()));
         ensure!(other.is_none(), "--netns {name} shows another namespace");

@@ -25,12 +25,12 @@ fn signals(bench: &Bench) -> Result<()> {
     for signal in [Signal::INT, Signal::TERM] {
         let network = Network::new()?;
         let mut server = Actor::start(&network.a)?;
-        let tracer = bench.watch(&network)?;
+        let tracer = bench.watch_alone(&network)?;
         server.listen(at(A4, 4444))?;
         tracer.wait("the listener", |r| r.tells("listen") && r.is_at("tcp", at(A4, 4444)))?;
-        let run = tracer.finish_with(signal)?;
-        ensure!(run.status.code() == Some(0), "{signal:?} ended it with {}", run.status);
-        let totals = |name: &str| run.end().map(|end| end.number(&format!("/{name}")));
+        let ended = tracer.finish_with(signal)?;
+        ensure!(ended.status.code() == Some(0), "{signal:?} ended it with {}", ended.status);
+        let totals = |name: &str| ended.run.end().map(|end| end.number(&format!("/{name}")));
         ensure!(totals("events")?.is_some_and(|events| events > 0), "no count of events at the end");
         ensure!(totals("flags")?.is_some_and(|flags| flags > 0), "no count of flags at the end");
         ensure!(totals("lost")? == Some(0), "no count of losses at the end, or losses");
@@ -41,10 +41,10 @@ fn signals(bench: &Bench) -> Result<()> {
 fn duration(bench: &Bench) -> Result<()> {
     let begun = Instant::now();
     let mut tracer = Live::start(bench.subject.live(&["--duration", "2"]), Vec::new())?;
-    let run = tracer.collect()?;
-    ensure!(run.status.code() == Some(0), "it ended with {}", run.status);
+    let ended = tracer.collect()?;
+    ensure!(ended.status.code() == Some(0), "it ended with {}", ended.status);
     ensure!(begun.elapsed() >= Duration::from_secs(2), "it ended too early");
-    run.end().map(drop)
+    ended.run.end().map(drop)
 }
 
 fn closed_stdout(bench: &Bench) -> Result<()> {

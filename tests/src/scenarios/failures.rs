@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::{Bench, Scenario, at, scenario};
 use crate::actor::{Actor, Kind, Order, SocketOption};
 use crate::net::{B4, B6, NO_ROUTE4, Network, SILENT4, SILENT6, UNREACHABLE4, UNREACHABLE6};
-use crate::tracer::Live;
+use crate::tracer::Watch;
 
 pub(super) const ALL: &[Scenario] = &[
     scenario("refused-connect-fails-with-econnrefused", refused),
@@ -30,7 +30,7 @@ fn fails(bench: &Bench, remote: SocketAddr, errno: Errno, name: &str) -> Result<
     check_failure(tracer, remote, name, client.pid())
 }
 
-fn check_failure(tracer: Live, remote: SocketAddr, name: &str, client: u32) -> Result<()> {
+fn check_failure(tracer: Watch, remote: SocketAddr, name: &str, client: u32) -> Result<()> {
     let failed = tracer
         .wait(&format!("the failure to reach {remote}"), |r| r.tells("failed") && r.is_to("tcp", remote))?;
     failed.says("/error", name)?.by(client)?.says("/socket/direction", "outbound")?;

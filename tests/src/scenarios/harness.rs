@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result, ensure};
 use rustix::io::Errno;
 
-use super::{Bench, Scenario, scenario};
+use super::{Bench, Scenario, alone, scenario};
 use crate::actor::{Actor, Kind, Load, Order, Program, SocketOption};
 use crate::net::{A4, B4, B6, BOTH4, NO_ROUTE4, Network, SILENT4, SILENT6, UNREACHABLE4, UNREACHABLE6};
 use crate::table;
@@ -19,8 +19,8 @@ pub(super) const ALL: &[Scenario] = &[
     scenario("harness-both-namespaces-have-the-same-address", same_address),
     scenario("harness-a-copy-is-another-program", copies),
     scenario("harness-the-kernel-table-shows-the-sockets", tables),
-    scenario("harness-a-load-is-generated-and-served-whole", load),
-    scenario("harness-namespaces-are-gone-with-their-descriptors", nothing_left),
+    alone("harness-a-load-is-generated-and-served-whole", load),
+    alone("harness-namespaces-are-gone-with-their-descriptors", nothing_left),
 ];
 
 fn failures(_: &Bench) -> Result<()> {

@@ -10,7 +10,7 @@ use super::{Bench, Scenario, at, scenario};
 use crate::actor::{Actor, Order};
 use crate::net::{B4, B6, Network};
 use crate::records::Record;
-use crate::tracer::Live;
+use crate::tracer::Stream;
 
 pub(super) const ALL: &[Scenario] = &[
     scenario("accept-names-the-worker-of-each-connection", workers),
@@ -23,7 +23,7 @@ const WORKERS: usize = 4;
 const ROUNDS: usize = 10;
 
 /// Waits for the accept of the connection between these ends.
-fn accepted(tracer: &Live, local: SocketAddr, remote: SocketAddr) -> Result<Record> {
+fn accepted(tracer: &Stream, local: SocketAddr, remote: SocketAddr) -> Result<Record> {
     tracer.wait(&format!("the accept of {remote} at {local}"), |r| {
         r.tells("accept") && r.is_at("tcp", local) && r.is_to("tcp", remote)
     })
@@ -114,7 +114,7 @@ fn waited_before(bench: &Bench) -> Result<()> {
     let listener = server.listen(service)?;
     server.begin(&Order::Accept { fd: listener, with_address: false })?;
     wait_for_accept_call(server.pid())?;
-    let tracer = bench.watch(&network)?;
+    let tracer = bench.watch_alone(&network)?;
     let fd = client.connect(service)?;
     let peer = client.local(fd)?;
     let connection = server.answer()??.fd.context("an accept without a socket")?;

@@ -8,7 +8,7 @@ use super::{Bench, Scenario, at, scenario};
 use crate::actor::{Actor, Kind, Order, SocketOption};
 use crate::net::{A4, A6, BOTH4, Network};
 use crate::records::Record;
-use crate::tracer::Live;
+use crate::tracer::Stream;
 
 pub(super) const ALL: &[Scenario] = &[
     scenario("listener-on-any-ipv4-is-flagged", any4),
@@ -21,7 +21,7 @@ pub(super) const ALL: &[Scenario] = &[
     scenario("same-address-in-two-namespaces-are-two-sockets", two_namespaces),
 ];
 
-fn listened(tracer: &Live, local: SocketAddr) -> Result<Record> {
+fn listened(tracer: &Stream, local: SocketAddr) -> Result<Record> {
     tracer.wait(&format!("the listener on {local}"), |r| r.tells("listen") && r.is_at("tcp", local))
 }
 

@@ -9,16 +9,14 @@ use anyhow::{Context, Result, anyhow, ensure};
 use rustix::process::Signal;
 
 use super::picture::agrees;
-use super::{Bench, Scenario};
+use super::{Bench, Scenario, alone};
 use crate::actor::{Actor, Load, Order, Outcome};
 use crate::net::Network;
 use crate::tally::Tally;
 use crate::tracer::Process;
 
-pub(super) const ALL: &[Scenario] = &[
-    Scenario { name: "load-stays-whole", run: stays_whole, limit: 180 },
-    Scenario { name: "blocked-stdout-is-accounted-for", run: blocked, limit: 180 },
-];
+pub(super) const ALL: &[Scenario] =
+    &[alone("load-stays-whole", stays_whole), alone("blocked-stdout-is-accounted-for", blocked)];
 
 /// What each connection over loopback gives: how often which event.
 const PER_CONNECTION: [(&str, u64); 4] = [("connect", 1), ("established", 1), ("accept", 1), ("close", 2)];

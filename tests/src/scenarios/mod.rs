@@ -20,11 +20,12 @@ mod twins;
 mod udp;
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use anyhow::Result;
 
 use crate::net::Network;
-use crate::tracer::{Live, Plan, Subject};
+use crate::tracer::{Follower, Live, Subject, Watch};
 
 /// What a scenario works with.
 pub struct Bench {
@@ -32,19 +33,35 @@ pub struct Bench {
     pub subject: Subject,
     /// Smaller loads, for a slow machine.
     pub quick: bool,
+    /// The records of a tracer that runs for all scenarios.
+    pub common: Option<PathBuf>,
 }
 
 impl Bench {
-    /// Starts `live --json --all` and waits until it is ready; keeps the records of the network only.
-    fn watch(&self, network: &Network) -> Result<Live> {
+    /// Follows the tracer that runs for all scenarios, or starts one where there is none; keeps the records
+    /// of the network only.
+    fn watch(&self, network: &Network) -> Result<Watch> {
+        Ok(match &self.common {
+            Some(file) => Watch::Common(Follower::start(file, network, self.subject.plan)?),
+            None => Watch::Own(Box::new(self.watch_alone(network)?)),
+        })
+    }
+
+    /// Starts `live --json --all`, for what a tracer finds at its start or does at its end.
+    fn watch_alone(&self, network: &Network) -> Result<Live> {
         self.watch_with(network, &["--all"])
     }
 
-    /// Starts `live --json` with these arguments.
+    /// Starts `live --json` with these arguments and waits until it is ready.
     fn watch_with(&self, network: &Network, arguments: &[&str]) -> Result<Live> {
         Live::start(self.subject.live(arguments), network.inodes().to_vec())
     }
 }
+
+/// The kernel has not what a scenario works with: an error of its own, so that it can be declared.
+#[derive(Debug, thiserror::Error)]
+#[error("this kernel lacks {0}")]
+pub struct Lacks(pub String);
 
 /// One scenario.
 pub struct Scenario {
@@ -54,20 +71,9 @@ pub struct Scenario {
     pub run: fn(&Bench) -> Result<()>,
     /// It is stopped, and has failed, after so many seconds.
     pub limit: u64,
+    /// Nothing else runs meanwhile: it measures, or fills the machine.
+    pub alone: bool,
 }
-
-/// A scenario that is not run under a plan, and why. It is named in the output.
-pub struct Skip {
-    /// The scenario's name.
-    pub scenario: &'static str,
-    /// The plan under which it cannot hold.
-    pub plan: Plan,
-    /// Why not.
-    pub reason: &'static str,
-}
-
-/// All skips there are.
-pub const SKIPS: &[Skip] = &[];
 
 /// All scenarios, in the order in which they run.
 pub const ALL: &[&[Scenario]] = &[
@@ -91,7 +97,11 @@ pub const ALL: &[&[Scenario]] = &[
 ];
 
 const fn scenario(name: &'static str, run: fn(&Bench) -> Result<()>) -> Scenario {
-    Scenario { name, run, limit: 60 }
+    Scenario { name, run, limit: 60, alone: false }
+}
+
+const fn alone(name: &'static str, run: fn(&Bench) -> Result<()>) -> Scenario {
+    Scenario { name, run, limit: 180, alone: true }
 }
 
 fn at(ip: IpAddr, port: u16) -> SocketAddr {

@@ -53,7 +53,7 @@ fn hostile(bench: &Bench) -> Result<()> {
     let program = hostile_program(folder.path())?;
     let mut before = hostile_actor(&network, &program)?;
     before.listen(at(A4, 4443))?;
-    let json = bench.watch(&network)?;
+    let json = bench.watch_alone(&network)?;
     let mut actor = hostile_actor(&network, &program)?;
     let local: SocketAddr = at(A4, 4444);
     let (listen, stdout) = run_text(&bench.subject, || {
@@ -64,9 +64,9 @@ fn hostile(bench: &Bench) -> Result<()> {
     for pointer in ["/process/comm", "/process/exe", "/process/args/2"] {
         listen.claim(format!("{pointer} is shown"), !listen.text(pointer).is_empty())?;
     }
-    let run = json.finish_with(Signal::INT)?;
+    let ended = json.finish_with(Signal::INT)?;
     ensure!(String::from_utf8_lossy(&stdout).contains("4444"), "the text does not tell of the listener");
-    for (mode, output) in [("JSON", &run.stdout), ("text", &stdout)] {
+    for (mode, output) in [("JSON", &ended.stdout), ("text", &stdout)] {
         let found = raw(output);
         ensure!(found.is_none(), "{mode} carries {}", found.unwrap_or_default());
     }

@@ -9,7 +9,7 @@ use super::{Bench, Scenario, at, scenario};
 use crate::actor::{Actor, Kind, Order, SocketOption};
 use crate::net::{A4, B4, B6, Network};
 use crate::records::Record;
-use crate::tracer::Live;
+use crate::tracer::Stream;
 
 pub(super) const ALL: &[Scenario] = &[
     scenario("outbound-session-is-flagged-at-its-attempt", established4),
@@ -22,12 +22,12 @@ pub(super) const ALL: &[Scenario] = &[
 
 const HELD_MS: u64 = 300;
 
-fn told(tracer: &Live, event: &str, remote: SocketAddr) -> Result<Record> {
+fn told(tracer: &Stream, event: &str, remote: SocketAddr) -> Result<Record> {
     tracer.wait(&format!("{event} to {remote}"), |r| r.tells(event) && r.is_to("tcp", remote))
 }
 
 /// Claims what a flagged attempt and its success show.
-fn check_session(tracer: &Live, remote: SocketAddr, client: u32) -> Result<Record> {
+fn check_session(tracer: &Stream, remote: SocketAddr, client: u32) -> Result<Record> {
     let connect = told(tracer, "connect", remote)?;
     connect.flagged("research", "unexplained-session")?.by(client)?;
     connect.says("/socket/remote/class", "internet")?.says("/socket/direction", "outbound")?;

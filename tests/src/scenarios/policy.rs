@@ -45,7 +45,7 @@ fn listener(bench: &Bench) -> Result<()> {
     server.listen(at(A4, 4445))?;
     let other = tracer.wait("another port", |r| r.tells("listen") && r.is_at("tcp", at(A4, 4445)))?;
     other.flagged("research", "unexplained-listener")?;
-    let run = tracer.finish()?;
+    let run = tracer.finish()?.run;
     ensure!(run.flags("unexplained-listener").count() == 1, "the policy did not hold");
     Ok(())
 }

@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use super::{Bench, Scenario, at, scenario};
 use crate::actor::Actor;
 use crate::net::{B4, Network};
-use crate::tracer::Live;
+use crate::tracer::Stream;
 
 pub(super) const ALL: &[Scenario] = &[
     scenario("loopback-listener-with-a-later-session-is-a-relay", listener_first),
@@ -16,7 +16,7 @@ pub(super) const ALL: &[Scenario] = &[
 const DOOR: &str = "127.0.0.1:1080";
 
 /// Claims the relay's flag and that it goes with the session.
-fn check_relay(tracer: &Live, relay: &mut Actor, session: i32) -> Result<()> {
+fn check_relay(tracer: &Stream, relay: &mut Actor, session: i32) -> Result<()> {
     let door = DOOR.parse()?;
     let flag = tracer.wait("the relay's flag", |r| r.flags("loopback-relay") && r.is_at("tcp", door))?;
     flag.flagged("suspicious", "loopback-relay")?.by(relay.pid())?;

@@ -8,7 +8,7 @@ use super::{Bench, Scenario, scenario};
 use crate::actor::{Actor, Program};
 use crate::net::Network;
 use crate::records::Record;
-use crate::tracer::Live;
+use crate::tracer::Stream;
 
 pub(super) const ALL: &[Scenario] = &[
     scenario("udp-flag-is-cleared-by-its-twin-and-comes-back", comes_and_goes),
@@ -19,7 +19,7 @@ pub(super) const ALL: &[Scenario] = &[
 
 const BOTH: &str = "0.0.0.0:5353";
 
-fn udp_flag(tracer: &Live, local: SocketAddr, after: u64) -> Result<Record> {
+fn udp_flag(tracer: &Stream, local: SocketAddr, after: u64) -> Result<Record> {
     tracer.wait(&format!("a flag of the UDP port after record {after}"), |r| {
         r.seq() > after && r.flags("unexplained-udp") && r.is_at("udp", local)
     })

@@ -15,8 +15,12 @@ pub enum Plan {
     Auto,
     /// fentry and fexit programs.
     Fentry,
+    /// kprobes and kretprobes.
+    Kprobe,
     /// Tracepoints, cgroup programs and iterators.
     Tracepoint,
+    /// No BPF: the sockets are read again and again.
+    Poll,
 }
 
 impl Plan {
@@ -26,7 +30,9 @@ impl Plan {
         match self {
             Self::Auto => "auto",
             Self::Fentry => "fentry",
+            Self::Kprobe => "kprobe",
             Self::Tracepoint => "tracepoint",
+            Self::Poll => "poll",
         }
     }
 }

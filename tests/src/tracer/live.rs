@@ -1,109 +1,41 @@
-//! A running `tracer live --json`: its records as they come, waiting for one of them, its end.
-//!
-//! Of the machine's sockets only those in the namespaces of the test are kept; what else goes on there
-//! is neither stored nor judged. Nothing here sleeps for a guessed time: waiting is for a fact, with a limit.
+//! A running `tracer live --json` of one test: started, followed, ended.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufReader, Read};
+use std::ops::Deref;
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::process::Signal;
 
-use super::Process;
-use crate::records::Record;
-
-/// Within this time a record must have come after its cause.
-const RECORD_LIMIT: Duration = Duration::from_secs(10);
-/// So many of the last records are shown when an expected one does not come.
-const SHOWN: usize = 30;
+use super::{Process, Run, Stream};
 
 /// What a finished tracer left.
-pub struct Run {
+pub struct Ended {
+    /// What it told.
+    pub run: Run,
     /// How it ended.
     pub status: ExitStatus,
     /// All of its stdout.
     pub stdout: Vec<u8>,
     /// All of its stderr.
     pub stderr: String,
-    /// The records of the test's namespaces and those that name no socket.
-    pub records: Vec<Record>,
-}
-
-impl Run {
-    /// The records that tell of an event.
-    pub fn events<'a>(&'a self, event: &'a str) -> impl Iterator<Item = &'a Record> {
-        self.records.iter().filter(move |record| record.tells(event))
-    }
-
-    /// The flags in which a rule speaks.
-    pub fn flags<'a>(&'a self, rule: &'a str) -> impl Iterator<Item = &'a Record> {
-        self.records.iter().filter(move |record| record.flags(rule))
-    }
-
-    /// The `end` record, which must be the last.
-    ///
-    /// # Errors
-    /// When another record is last.
-    pub fn end(&self) -> Result<&Record> {
-        let last = self.records.last().context("no record at all")?;
-        last.claim("the last record is the end", last.kind() == "end")
-    }
-}
-
-#[derive(Default)]
-struct Output {
-    records: Vec<Record>,
-    stdout: Vec<u8>,
-    broken: Option<String>,
-    ended: bool,
-}
-
-#[derive(Default)]
-struct Shared {
-    output: Mutex<Output>,
-    grown: Condvar,
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Output> {
-        self.output.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Reads lines to the end, keeping the records that `keeps` wants.
-    fn follow(&self, stdout: impl Read, keeps: impl Fn(&Record) -> bool) {
-        let mut lines = BufReader::new(stdout);
-        let mut line = Vec::new();
-        while lines.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
-            self.take(&line, &keeps);
-            line.clear();
-        }
-        self.lock().ended = true;
-        self.grown.notify_all();
-    }
-
-    fn take(&self, line: &[u8], keeps: impl Fn(&Record) -> bool) {
-        let text = String::from_utf8_lossy(line);
-        let parsed = Record::parse(text.trim_end_matches('\n'));
-        let mut output = self.lock();
-        output.stdout.extend_from_slice(line);
-        match parsed {
-            Ok(record) if keeps(&record) => output.records.push(record),
-            Ok(_) => {}
-            Err(error) => output.broken = Some(format!("{error:#}")),
-        }
-        self.grown.notify_all();
-    }
 }
 
 /// A running tracer; it is killed when dropped.
 pub struct Live {
     process: Process,
-    shared: Arc<Shared>,
+    stream: Stream,
     stdout: Option<JoinHandle<()>>,
     stderr: Option<JoinHandle<String>>,
+}
+
+impl Deref for Live {
+    type Target = Stream;
+
+    fn deref(&self) -> &Stream {
+        &self.stream
+    }
 }
 
 impl Live {
@@ -116,12 +48,11 @@ impl Live {
         let mut process = Process::start(command.stdout(Stdio::piped()).stderr(Stdio::piped()))?;
         let stdout = process.child.stdout.take().context("a tracer without stdout")?;
         let mut stderr = process.child.stderr.take().context("a tracer without stderr")?;
-        let shared = Arc::new(Shared::default());
-        let follower = Arc::clone(&shared);
-        let keeps = move |record: &Record| record.netns().is_none_or(|inode| netns.contains(&inode));
-        let reader = thread::spawn(move || follower.follow(stdout, keeps));
+        let stream = Stream::default();
+        let follower = stream.clone();
+        let reader = thread::spawn(move || follower.follow(BufReader::new(stdout), &netns));
         let errors = thread::spawn(move || read_all(&mut stderr));
-        let mut live = Self { process, shared, stdout: Some(reader), stderr: Some(errors) };
+        let mut live = Self { process, stream, stdout: Some(reader), stderr: Some(errors) };
         live.wait_until_ready()?;
         Ok(live)
     }
@@ -137,46 +68,6 @@ impl Live {
         Ok(())
     }
 
-    /// Waits for the first record that `is` true of; `what` names it in the error.
-    ///
-    /// # Errors
-    /// When it does not come in time or the tracer ends; the error shows the last records.
-    pub fn wait(&self, what: &str, is: impl Fn(&Record) -> bool) -> Result<Record> {
-        self.wait_all(what, 1, is)?.pop().context("no record")
-    }
-
-    /// Waits until `count` records came that `is` true of.
-    ///
-    /// # Errors
-    /// As [`Self::wait`].
-    pub fn wait_all(&self, what: &str, count: usize, is: impl Fn(&Record) -> bool) -> Result<Vec<Record>> {
-        self.wait_until(what, |records| {
-            let found: Vec<&Record> = records.iter().filter(|record| is(record)).take(count).collect();
-            (found.len() == count).then(|| found.into_iter().cloned().collect())
-        })
-    }
-
-    /// Waits until `reached` finds in all the records so far what it looks for.
-    ///
-    /// # Errors
-    /// As [`Self::wait`].
-    pub fn wait_until<T>(&self, what: &str, reached: impl Fn(&[Record]) -> Option<T>) -> Result<T> {
-        let deadline = Instant::now() + RECORD_LIMIT;
-        let mut output = self.shared.lock();
-        loop {
-            if let Some(broken) = &output.broken {
-                bail!("a broken line: {broken}");
-            }
-            if let Some(found) = reached(&output.records) {
-                return Ok(found);
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            ensure!(!output.ended, "the tracer ended before this came: {what}{}", shown(&output.records));
-            ensure!(!left.is_zero(), "this did not come: {what}{}", shown(&output.records));
-            output = self.shared.grown.wait_timeout(output, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-    }
-
     /// The process id of the tracer.
     #[must_use]
     pub fn pid(&self) -> u32 {
@@ -187,18 +78,18 @@ impl Live {
     ///
     /// # Errors
     /// When it does otherwise.
-    pub fn finish(self) -> Result<Run> {
-        let run = self.finish_with(Signal::INT)?;
-        ensure!(run.status.code() == Some(0), "the tracer ended with {}: {}", run.status, run.stderr);
-        run.end()?;
-        Ok(run)
+    pub fn finish(self) -> Result<Ended> {
+        let ended = self.finish_with(Signal::INT)?;
+        ensure!(ended.status.code() == Some(0), "the tracer ended with {}: {}", ended.status, ended.stderr);
+        ended.run.end()?;
+        Ok(ended)
     }
 
     /// Sends a signal and collects what the tracer left.
     ///
     /// # Errors
     /// When it does not end in time, or wrote a broken line.
-    pub fn finish_with(mut self, signal: Signal) -> Result<Run> {
+    pub fn finish_with(mut self, signal: Signal) -> Result<Ended> {
         self.process.signal(signal)?;
         self.collect()
     }
@@ -207,17 +98,17 @@ impl Live {
     ///
     /// # Errors
     /// As [`Self::finish_with`].
-    pub fn collect(&mut self) -> Result<Run> {
+    pub fn collect(&mut self) -> Result<Ended> {
         let status = self.process.wait_for_exit()?;
         join(self.stdout.take())?;
         let stderr = join(self.stderr.take())?;
-        let mut output = self.shared.lock();
+        let mut output = self.stream.lock();
         if let Some(broken) = &output.broken {
             bail!("a broken line: {broken}");
         }
         ensure!(!stderr.contains("panicked"), "the tracer panicked: {stderr}");
-        let records = std::mem::take(&mut output.records);
-        Ok(Run { status, stdout: std::mem::take(&mut output.stdout), stderr, records })
+        let run = Run { records: std::mem::take(&mut output.records) };
+        Ok(Ended { run, status, stdout: std::mem::take(&mut output.stdout), stderr })
     }
 }
 
@@ -233,42 +124,4 @@ fn read_all(stream: &mut impl Read) -> String {
 
 fn join<T>(thread: Option<JoinHandle<T>>) -> Result<T> {
     thread.context("collected twice")?.join().map_err(|_| anyhow!("a reading thread panicked"))
-}
-
-fn shown(records: &[Record]) -> String {
-    let last = &records[records.len().saturating_sub(SHOWN)..];
-    last.iter().map(|record| format!("\n    {record}")).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const EVENT: &str =
-        r#"{"schema":1,"record":"event","seq":SEQ,"time":"t","event":"seen","socket":{"netns":NS}}"#;
-
-    fn line(seq: u32, netns: u32) -> String {
-        EVENT.replace("SEQ", &seq.to_string()).replace("NS", &netns.to_string()) + "\n"
-    }
-
-    fn followed(text: &str) -> Output {
-        let shared = Shared::default();
-        shared.follow(text.as_bytes(), |record| record.netns() == Some(7));
-        shared.output.into_inner().unwrap()
-    }
-
-    #[test]
-    fn only_the_records_of_the_test_are_kept_and_every_byte_is() {
-        let text = line(1, 7) + &line(2, 8) + &line(3, 7);
-        let output = followed(&text);
-        assert_eq!(output.records.iter().map(Record::seq).collect::<Vec<_>>(), [1, 3]);
-        assert_eq!(output.stdout, text.as_bytes());
-        assert!(output.ended && output.broken.is_none());
-    }
-
-    #[test]
-    fn a_torn_line_is_noticed() {
-        let text = line(1, 7);
-        assert!(followed(&text[..text.len() - 3]).broken.is_some());
-    }
 }

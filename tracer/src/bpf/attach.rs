@@ -129,7 +129,7 @@ fn root(place: &Place<'_>) -> Result<File, String> {
 }
 
 /// What the kernel said, in one line: the error and, where the verifier spoke, its last words.
-fn explain(error: &ProgramError) -> String {
+pub(super) fn explain(error: &ProgramError) -> String {
     if let ProgramError::LoadError { io_error, verifier_log } = error {
         let log = verifier_log.to_string();
         debug!("verifier: {log}");

@@ -11,7 +11,10 @@ use aya::{
     programs::{Iter, iter::IterLink},
 };
 
-use super::loader::{LoadError, chain};
+use super::{
+    attach::explain,
+    loader::{LoadError, chain},
+};
 
 /// Program and kind of each iterator.
 const ITERATORS: [(Target, &str, &str); 3] =
@@ -42,7 +45,7 @@ impl Iterators {
     #[must_use]
     pub fn load(mut ebpf: Ebpf, btf: &Btf) -> Self {
         let refused = ITERATORS.into_iter().find_map(|(_, name, kind)| {
-            let loaded = iterator(&mut ebpf, name).and_then(|p| p.load(kind, btf).map_err(|e| chain(&e)));
+            let loaded = iterator(&mut ebpf, name).and_then(|p| p.load(kind, btf).map_err(|e| explain(&e)));
             loaded.err().map(|why| format!("iter {kind}: {why}"))
         });
         Self { ebpf, refused }

@@ -242,15 +242,19 @@ impl Live {
     }
 
     fn read_addresses(&mut self, netns: u32, task: Option<&Task>) -> BTreeSet<IpAddr> {
+        self.reach(netns, task).map(|path| baseline::own_addresses(&path)).unwrap_or_default()
+    }
+
+    /// A path that names the namespace now: one that was good before may have gone with its process, or
+    /// name another namespace.
+    fn reach(&mut self, netns: u32, task: Option<&Task>) -> Option<PathBuf> {
         let by_task =
             task.map(|task| PathBuf::from(format!("/proc/{}/task/{}/ns/net", task.id.pid, task.tid)));
         let paths = self.namespaces.get(&netns).cloned().into_iter().chain(by_task);
         let path = paths.into_iter().find(|path| namespaces::inode(path).is_ok_and(|number| number == netns));
-        let path = path.or_else(|| namespaces::reachable().remove(&netns));
-        let Some(path) = path else { return BTreeSet::new() };
-        let own = baseline::own_addresses(&path);
-        self.namespaces.insert(netns, path);
-        own
+        let path = path.or_else(|| namespaces::reachable().remove(&netns))?;
+        self.namespaces.insert(netns, path.clone());
+        Some(path)
     }
 
     fn tell_addresses(&mut self, netns: u32, own: BTreeSet<IpAddr>, at: BootNanos, out: &mut Vec<Event>) {
@@ -299,11 +303,8 @@ impl Live {
         let remote = event.remote?;
         let remote = SocketAddr::new(remote.ip, remote.port);
         let netns = event.netns?;
-        if !self.namespaces.contains_key(&netns) {
-            self.read_addresses(netns, task);
-        }
-        let path = self.namespaces.get(&netns)?;
-        namespaces::inside(path, || Ok(namespaces::route_error(remote))).ok().flatten()
+        let path = self.reach(netns, task)?;
+        namespaces::inside(&path, || Ok(namespaces::route_error(remote))).ok().flatten()
     }
 
     /// When [`Live::tick`] has something to do next.

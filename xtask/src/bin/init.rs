@@ -4,11 +4,13 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::process::{Command, ExitCode};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::mount::{MountFlags, mount};
 use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketType};
-use rustix::process::{Pid, WaitOptions, WaitStatus};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process_group};
 use rustix::system::{RebootCommand, finit_module, reboot, sethostname};
 
 #[path = "../vm/protocol.rs"]
@@ -87,32 +89,71 @@ fn raise_loopback() -> Result<()> {
     }
 }
 
+/// What holds for every command.
+struct Setting {
+    environment: Vec<(String, String)>,
+    limit: Duration,
+}
+
+impl Setting {
+    fn read() -> Result<Self> {
+        let given = std::fs::read_to_string(protocol::ENVIRONMENT).context("no environment")?;
+        let fixed = [("PATH", "/bin"), ("HOME", "/root"), ("TERM", "dumb"), ("RUST_BACKTRACE", "1")];
+        let given = given.lines().filter_map(|line| line.split_once('='));
+        let environment = fixed.into_iter().chain(given);
+        let limit = std::fs::read_to_string(protocol::LIMIT).context("no limit")?;
+        Ok(Self {
+            environment: environment.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            limit: Duration::from_secs(limit.trim().parse().context("the limit is no number")?),
+        })
+    }
+}
+
 /// Runs them one after the other, all of them, and returns the first status other than 0.
 fn run_commands() -> Result<i32> {
+    let setting = Setting::read()?;
     let mut first = 0;
     for line in std::fs::read_to_string(protocol::COMMANDS).context("no list of commands")?.lines() {
-        println!("guest# {}", line.replace(protocol::SEPARATOR, " "));
-        let status = run(line).unwrap_or_else(|error| {
+        println!("{}{}", protocol::BEGIN, line.replace(protocol::SEPARATOR, " "));
+        let begun = Instant::now();
+        let status = run(line, &setting).unwrap_or_else(|error| {
             eprintln!("init: {error:#}");
             127
         });
+        println!("\n{}{status} {}", protocol::END, begun.elapsed().as_millis());
         first = if first == 0 { status } else { first };
     }
     Ok(first)
 }
 
-fn run(line: &str) -> Result<i32> {
+fn run(line: &str, setting: &Setting) -> Result<i32> {
     let mut words = line.split(protocol::SEPARATOR);
     let program = words.next().context("an empty command")?;
-    let environment = [("PATH", "/bin"), ("HOME", "/root"), ("TERM", "dumb"), ("RUST_BACKTRACE", "1")];
     let child = Command::new(program)
         .args(words)
         .env_clear()
-        .envs(environment)
+        .envs(setting.environment.iter().cloned())
         .spawn()
         .with_context(|| format!("cannot start {program}"))?;
     let pid = Pid::from_raw(i32::try_from(child.id())?).context("the child has no pid")?;
-    reap_until(pid)
+    let in_time = end_all_after(setting.limit);
+    let status = reap_until(pid);
+    drop(in_time);
+    status
+}
+
+/// Ends every process but this one when the time is up, unless what is returned is dropped before. A command
+/// that hangs must not keep the next ones from running, and its children hold hooks.
+fn end_all_after(limit: Duration) -> mpsc::Sender<()> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        if receiver.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+            eprintln!("init: ended after {} s: its time was up", limit.as_secs());
+            // The group of the first process stands for all processes in kill(2).
+            kill_process_group(Pid::INIT, Signal::KILL).ok();
+        }
+    });
+    sender
 }
 
 /// Orphans of the whole guest end up here and must be waited for as well.

@@ -1,12 +1,13 @@
 //! The guest's whole file system: init, the programs, modules, and the few files that programs expect.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use super::cpio::Archive;
 use super::modules::Module;
-use super::protocol::{COMMANDS, MODULES, SEPARATOR};
+use super::protocol::{COMMANDS, ENVIRONMENT, LIMIT, MODULES, SEPARATOR};
 
 const FOLDERS: [&str; 8] = ["bin", "dev", "etc", "proc", "root", "run", "sys", "var"];
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/false\nnobody:x:65534:65534:nobody:/:/bin/false\n";
@@ -21,6 +22,10 @@ pub(crate) struct Contents<'a> {
     pub(crate) modules: &'a [Module],
     /// What init runs, word by word.
     pub(crate) commands: &'a [Vec<String>],
+    /// Variables of the commands' environment, `NAME=VALUE`.
+    pub(crate) environment: &'a [String],
+    /// Time for each command.
+    pub(crate) limit: Duration,
 }
 
 /// The archive that the kernel unpacks as its first file system.
@@ -46,6 +51,8 @@ pub(crate) fn build(contents: &Contents<'_>) -> Result<Vec<u8>> {
     archive.file(relative(MODULES), 0o644, lines(&modules).as_bytes());
     let commands: Vec<_> = contents.commands.iter().map(|words| words.join(&SEPARATOR.to_string())).collect();
     archive.file(relative(COMMANDS), 0o644, lines(&commands).as_bytes());
+    archive.file(relative(ENVIRONMENT), 0o644, lines(contents.environment).as_bytes());
+    archive.file(relative(LIMIT), 0o644, contents.limit.as_secs().to_string().as_bytes());
     Ok(archive.finish())
 }
 
@@ -79,6 +86,8 @@ mod tests {
             programs: vec![("tracer", program.path())],
             modules: &modules,
             commands: &[vec!["/bin/tracer".into(), "--version".into()]],
+            environment: &["NAME=VALUE".into()],
+            limit: Duration::from_secs(77),
         })
         .unwrap();
         let text = String::from_utf8_lossy(&archive);
@@ -89,6 +98,8 @@ mod tests {
             "/lib/veth.ko\n",
             "/bin/tracer\t--version\n",
             "nobody",
+            "NAME=VALUE\n",
+            "77",
         ] {
             assert!(text.contains(part), "{part:?} is missing");
         }

@@ -1,27 +1,18 @@
-//! Which kernel is booted, and its files: fetched from Debian's packages into the cache, with package lists
-//! of our own, so that the machine's apt keeps its configuration and its state.
+//! The files of the kernel that is booted: one of the table, fetched from Debian's packages into the cache,
+//! or one that the user names.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::apt_sources;
-use crate::command;
-use crate::debian::{self, Need};
+use super::kernels::Known;
+use crate::architecture::Architecture;
+use crate::packages::{self, Lists};
 use crate::workspace::Workspace;
 
-/// Debian's release whose kernel (6.12) is tested by default.
-const SUITE: &str = "trixie";
-/// The package that depends on the newest kernel for virtual machines of the suite.
-const NEWEST: &str = "linux-image-cloud-amd64";
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-
-const TOOLS: [Need; 3] = [
-    Need::program("dpkg-deb", "dpkg"),
-    Need::program("xz", "xz-utils"),
-    Need::path(KEYRING, "debian-archive-keyring"),
-];
+/// What a kernel consists of: in newer releases image, modules and the list of what is built in are packages
+/// of their own, behind one that only depends on them.
+const PARTS: [&str; 4] = ["linux-base-", "linux-image-", "linux-binary-", "linux-modules-"];
 
 /// A bootable kernel.
 pub(crate) struct Kernel {
@@ -29,107 +20,73 @@ pub(crate) struct Kernel {
     pub(crate) image: PathBuf,
     /// The folder that holds `kernel/`, where the kernel has modules.
     pub(crate) modules: Option<PathBuf>,
+    /// The processor that it runs on.
+    pub(crate) architecture: Architecture,
 }
 
-/// The default kernel. Fetched once; after that no network is used.
-pub(crate) fn newest() -> Result<Kernel> {
-    let cache = Workspace::cache()?.join("kernels");
-    let unpacked = cache.join(SUITE);
-    if !unpacked.exists() {
-        debian::ensure("fetching a kernel", &TOOLS)?;
-        let package = fetch(&cache.join(format!("{SUITE}-apt")))?;
-        unpack(&package, &unpacked)?;
+impl Kernel {
+    /// The release, as `uname -r` says it, by the folder of its modules; empty where there is none.
+    pub(crate) fn release(&self) -> &str {
+        let folder = self.modules.as_deref().and_then(Path::file_name);
+        folder.and_then(|name| name.to_str()).unwrap_or_default()
     }
-    in_folder(&unpacked)
 }
 
-/// A kernel that the user names: a Debian package, or an image without modules.
+/// A kernel of the table. Fetched once; after that no network is used.
+pub(crate) fn of_debian(known: &Known) -> Result<Kernel> {
+    let cache = Workspace::cache()?.join("kernels");
+    let unpacked = cache.join(known.name);
+    if !unpacked.exists() {
+        let lists =
+            Lists::of_suite(&cache.join(format!("{}-apt", known.name)), known.suite, known.architecture)?;
+        let parts = parts(known.package, |package| lists.dependencies(package))?;
+        lists.unpack(&parts, &unpacked)?;
+        lists.delete()?;
+    }
+    in_folder(&unpacked, known.architecture)
+}
+
+/// A kernel that the user names, for this machine's processor: a Debian package, or an image without modules.
 pub(crate) fn given(path: &Path) -> Result<Kernel> {
+    let architecture = Architecture::X86_64;
     if !path.is_file() {
         bail!("there is no kernel {}", path.display());
     }
     if path.extension().is_none_or(|extension| extension != "deb") {
-        return Ok(Kernel { image: path.to_path_buf(), modules: None });
+        return Ok(Kernel { image: path.to_path_buf(), modules: None, architecture });
     }
-    debian::ensure("unpacking a kernel", &TOOLS[..2])?;
     let name = path.file_stem().context("the package has no name")?;
     let unpacked = Workspace::cache()?.join("kernels").join(name);
     if !unpacked.exists() {
-        unpack(path, &unpacked)?;
+        packages::unpack(&[path.to_path_buf()], &unpacked)?;
     }
-    in_folder(&unpacked)
+    in_folder(&unpacked, architecture)
 }
 
-/// Downloads the newest kernel package of the suite into `state`, which holds apt's lists for that suite
-/// only.
-fn fetch(state: &Path) -> Result<PathBuf> {
-    for folder in ["lists/partial", "cache/archives/partial", "packages"] {
-        std::fs::create_dir_all(state.join(folder))
-            .with_context(|| format!("cannot create {}", state.display()))?;
+/// The packages of a kernel: `first` and every part that it depends on, over any number of steps.
+fn parts(first: &str, dependencies: impl Fn(&str) -> Result<Vec<String>>) -> Result<Vec<String>> {
+    let mut parts = vec![first.to_owned()];
+    let mut next = 0;
+    while let Some(package) = parts.get(next).cloned() {
+        let is_part = |name: &String| PARTS.iter().any(|part| name.starts_with(part));
+        for name in dependencies(&package)?.into_iter().filter(is_part) {
+            if !parts.contains(&name) {
+                parts.push(name);
+            }
+        }
+        next += 1;
     }
-    std::fs::write(state.join("sources.list"), source_line()?)?;
-    command::run(apt("apt-get", state).arg("update"))?;
-    let newest = command::text(apt("apt-cache", state).args(["show", "--no-all-versions", NEWEST]))?;
-    let package = image_package(&newest).with_context(|| format!("{NEWEST} of {SUITE} names no kernel"))?;
-    let packages = state.join("packages");
-    command::run(apt("apt-get", state).args(["download", package]).current_dir(&packages))?;
-    let prefix = format!("{package}_");
-    let is_it =
-        |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix));
-    let found = std::fs::read_dir(&packages)?.flatten().map(|entry| entry.path()).find(is_it);
-    found.with_context(|| format!("apt-get download of {package} left no file"))
+    Ok(parts)
 }
 
-/// The machine's own mirror, with another suite.
-fn source_line() -> Result<String> {
-    let source = apt_sources::main_archive(Path::new("/etc/apt"))?;
-    let keyring = source.keyring.filter(|keyring| keyring.exists()).unwrap_or_else(|| PathBuf::from(KEYRING));
-    Ok(format!("deb [signed-by={}] {} {SUITE} main\n", keyring.display(), source.uri))
-}
-
-fn apt(program: &str, state: &Path) -> Command {
-    let mut apt = Command::new(program);
-    apt.env("LC_ALL", "C.UTF-8");
-    for (option, value) in [
-        ("Dir::Etc::SourceList", state.join("sources.list")),
-        ("Dir::Etc::SourceParts", PathBuf::from("/dev/null")),
-        ("Dir::State::Lists", state.join("lists")),
-        ("Dir::Cache", state.join("cache")),
-        // The cache may be in a home that apt's own user cannot enter.
-        ("APT::Sandbox::User", PathBuf::from("root")),
-        ("Acquire::Languages", PathBuf::from("none")),
-    ] {
-        apt.arg("-o").arg(format!("{option}={}", value.display()));
-    }
-    apt
-}
-
-/// The kernel package in the `Depends:` line of the package that stands for the newest one.
-fn image_package(description: &str) -> Option<&str> {
-    let depends = description.lines().find_map(|line| line.strip_prefix("Depends:"))?;
-    depends
-        .split(',')
-        .filter_map(|item| item.split_whitespace().next())
-        .find(|name| name.starts_with("linux-image-"))
-}
-
-/// Unpacks beside the goal and renames, so that a half-unpacked kernel is never taken for a whole one.
-fn unpack(package: &Path, goal: &Path) -> Result<()> {
-    let part = goal.with_extension("part");
-    if part.exists() {
-        std::fs::remove_dir_all(&part)?;
-    }
-    std::fs::create_dir_all(&part).with_context(|| format!("cannot create {}", part.display()))?;
-    command::run(Command::new("dpkg-deb").arg("-x").arg(package).arg(&part))?;
-    std::fs::rename(&part, goal).with_context(|| format!("cannot create {}", goal.display()))
-}
-
-fn in_folder(unpacked: &Path) -> Result<Kernel> {
-    let image = child(&unpacked.join("boot"), "vmlinuz-")
-        .with_context(|| format!("no kernel image in {}", unpacked.display()))?;
+fn in_folder(unpacked: &Path, architecture: Architecture) -> Result<Kernel> {
     let modules =
         ["usr/lib/modules", "lib/modules"].iter().find_map(|folder| child(&unpacked.join(folder), ""));
-    Ok(Kernel { image, modules })
+    // Newer releases keep the image beside its modules.
+    let image = child(&unpacked.join("boot"), "vmlinuz-")
+        .or_else(|| child(modules.as_deref()?, "vmlinuz"))
+        .with_context(|| format!("no kernel image in {}", unpacked.display()))?;
+    Ok(Kernel { image, modules, architecture })
 }
 
 fn child(folder: &Path, prefix: &str) -> Option<PathBuf> {
@@ -145,23 +102,50 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_kernel_is_read_from_what_stands_for_it() {
-        let text = "Package: linux-image-cloud-amd64\nDepends: foo, linux-image-6.12.9-cloud-amd64 (= 6.12.9-1), bar\n";
-        assert_eq!(image_package(text), Some("linux-image-6.12.9-cloud-amd64"));
-        assert_eq!(image_package("Package: x\n"), None);
+    fn a_kernel_in_parts_is_found_as_a_whole_and_nothing_else() {
+        let depends = |package: &str| {
+            let names: &[&str] = match package {
+                "linux-image-cloud" => &["linux-base", "linux-image-7", "linux-modules-cloud"],
+                "linux-image-7" => &["dracut", "linux-binary-7", "linux-modules-7"],
+                "linux-modules-cloud" => &["linux-modules-7"],
+                _ => &[],
+            };
+            Ok(names.iter().map(|name| (*name).to_owned()).collect())
+        };
+        assert_eq!(
+            parts("linux-image-cloud", depends).unwrap(),
+            [
+                "linux-image-cloud",
+                "linux-image-7",
+                "linux-modules-cloud",
+                "linux-binary-7",
+                "linux-modules-7"
+            ]
+        );
     }
 
     #[test]
-    fn an_unpacked_kernel_is_found_with_its_modules() {
+    fn an_unpacked_kernel_is_found_with_its_modules_and_its_release() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(in_folder(folder.path()).is_err());
+        assert!(in_folder(folder.path(), Architecture::X86_64).is_err());
         std::fs::create_dir_all(folder.path().join("boot")).unwrap();
         std::fs::create_dir_all(folder.path().join("lib/modules/6.1")).unwrap();
         std::fs::write(folder.path().join("boot/config-6.1"), "").unwrap();
         std::fs::write(folder.path().join("boot/vmlinuz-6.1"), "").unwrap();
-        let kernel = in_folder(folder.path()).unwrap();
+        let kernel = in_folder(folder.path(), Architecture::X86_64).unwrap();
         assert!(kernel.image.ends_with("boot/vmlinuz-6.1"));
+        assert_eq!(kernel.release(), "6.1");
         assert!(kernel.modules.unwrap().ends_with("lib/modules/6.1"));
+    }
+
+    #[test]
+    fn an_image_beside_its_modules_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let modules = folder.path().join("usr/lib/modules/7.3");
+        std::fs::create_dir_all(&modules).unwrap();
+        std::fs::write(modules.join("vmlinuz"), "").unwrap();
+        let kernel = in_folder(folder.path(), Architecture::X86_64).unwrap();
+        assert_eq!((kernel.image, kernel.modules.as_deref()), (modules.join("vmlinuz"), Some(&*modules)));
     }
 
     #[test]

@@ -1,134 +1,125 @@
-//! `cargo xtask vm`: the live tests on another kernel, in one command. Puts together the kernel, the guest's
-//! file system and QEMU; what is tested is in the `tests` package.
+//! `cargo xtask vm`: the live tests on other kernels, in one command. This file decides between the matrix and
+//! one guest that the user describes; what is tested is in the `tests` package.
 
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::debian::{self, Need};
 use crate::tally::Tally;
-use crate::workspace::{Executables, INIT, LIVE, TRACER, Workspace};
-use initramfs::Contents;
+use crate::workspace::{INIT, LIVE, TRACER, Workspace};
+use guest::Guest;
 use kernel::Kernel;
 use qemu::Ending;
+use variant::Variant;
 
 mod cpio;
+mod guest;
 mod initramfs;
 mod kernel;
+mod kernels;
+mod matrix;
 mod modules;
 mod protocol;
 mod qemu;
+pub(crate) mod variant;
 
-/// A command of the guest that takes longer hangs: in emulation one scenario takes 5 to 20 seconds, and there
-/// are dozens.
-pub(crate) const DEFAULT_LIMIT: Duration = Duration::from_secs(15 * 60);
-
-/// What Debian's kernels have as modules and the tests need: virtual links, socket tables, packet filters.
-const MODULES: [&str; 9] = [
-    "veth",
-    "dummy",
-    "inet_diag",
-    "tcp_diag",
-    "udp_diag",
-    "nf_tables",
-    "nft_reject_inet",
-    "nft_ct",
-    "nft_limit",
-];
-const EMULATOR: [Need; 1] = [Need::program("qemu-system-x86_64", "qemu-system-x86")];
+/// A command in the guest that the user describes may take so long, where nothing else is said.
+const LIMIT: Duration = Duration::from_secs(15 * 60);
+/// The plans that a kernel of the user's own is tested with.
+const PLANS: [&str; 3] = ["fentry", "kprobe", "tracepoint"];
 
 /// What is to be run in which kernel.
+#[derive(Default)]
 pub(crate) struct Request {
-    /// A kernel image or package; None is the default kernel.
-    pub(crate) kernel: Option<PathBuf>,
-    /// Hook plans to test; none means both plans and their parity.
+    /// A kernel of the table by name, or the path of an image or package; None is all of the table, and for
+    /// `commands` the default one.
+    pub(crate) kernel: Option<String>,
+    /// Only this variant; None is all of the table, and for `commands` the plain one.
+    pub(crate) variant: Option<Variant>,
+    /// Hook plans to test; none means those of the table.
     pub(crate) plans: Vec<String>,
     /// Commands in place of the tests, words separated by blanks.
     pub(crate) commands: Vec<String>,
-    /// Time for each command; when that of all is up, the guest is ended.
-    pub(crate) limit: Duration,
+    /// Time for each command.
+    pub(crate) limit: Option<Duration>,
     /// What the tests are given besides.
     pub(crate) live_args: Vec<String>,
+    /// Make what the kernels take now the golden tables.
+    pub(crate) bless: bool,
 }
 
-impl Default for Request {
-    fn default() -> Self {
-        Self {
-            kernel: None,
-            plans: Vec::new(),
-            commands: Vec::new(),
-            limit: DEFAULT_LIMIT,
-            live_args: Vec::new(),
-        }
-    }
-}
-
-/// What came of it.
-pub(crate) struct Outcome {
-    /// Scenarios, over all runs of the tests.
-    pub(crate) tally: Tally,
-    /// Whether everything was run to its end and nothing failed.
-    pub(crate) passed: bool,
-}
-
-/// Runs it; anything but success is an error.
+/// Runs it and prints the counts; anything but success is an error.
 pub(crate) fn test(workspace: &Workspace, request: &Request) -> Result<()> {
-    let outcome = run(workspace, request)?;
-    if outcome.tally.runs > 0 {
-        println!("{}", outcome.tally);
+    let tally = run(workspace, request)?;
+    if tally.passed + tally.failed > 0 {
+        println!("{tally}");
     }
-    if !outcome.passed {
-        bail!("the guest's commands failed");
+    if tally.failed > 0 {
+        bail!("not everything in the guests is as it must be");
     }
     Ok(())
 }
 
-/// Boots the guest and runs what is asked for. Errors are about getting that far.
-pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<Outcome> {
+/// Runs it. Errors are about getting that far, or about a guest that did not come to its end.
+pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<Tally> {
     if !cfg!(target_arch = "x86_64") {
-        bail!("the guest is made of programs of this machine, and only x86_64 is known");
+        bail!("guests are put together on x86_64 only");
     }
-    debian::ensure("the virtual machine", &EMULATOR)?;
-    let kernel = match &request.kernel {
-        Some(path) => kernel::given(path)?,
-        None => kernel::newest()?,
+    let of_table = request.kernel.as_deref().is_none_or(|name| kernels::known(name).is_some());
+    if of_table && request.commands.is_empty() {
+        matrix::run(workspace, request)
+    } else {
+        one(workspace, request)
+    }
+}
+
+/// One guest, its console on stdout.
+fn one(workspace: &Workspace, request: &Request) -> Result<Tally> {
+    let kernel = chosen(request.kernel.as_deref().unwrap_or(kernels::DEFAULT))?;
+    let tests = if request.commands.is_empty() { &[INIT, TRACER, LIVE][..] } else { &[INIT, TRACER][..] };
+    let programs = workspace.build_static(kernel.architecture, tests)?;
+    let guest = Guest {
+        programs: &programs,
+        kernel: &kernel,
+        variant: request.variant.unwrap_or_default(),
+        commands: commands(request),
+        limit: request.limit.unwrap_or(LIMIT),
     };
-    let commands = commands(request);
-    let initramfs = write_initramfs(workspace, &kernel, request, &commands)?;
+    let mut tally = Tally::default();
     eprintln!("booting {}", kernel.image.display());
-    let (mut tally, start) = (Tally::default(), Instant::now());
-    let limit = request.limit * u32::try_from(commands.len())?;
-    let ending = qemu::boot(&kernel.image, &initramfs, limit, |line| {
+    let story = guest.boot(&workspace.target().join("vm-initramfs.cpio"), |line| {
         println!("{line}");
         tally.read(line);
     })?;
-    eprintln!("the guest ran for {:.1} s and ended: {}", start.elapsed().as_secs_f64(), describe(&ending));
-    let runs = if request.commands.is_empty() { commands.len() as u64 } else { tally.runs };
-    Ok(Outcome { tally, passed: ending == Ending::Exit(0) && tally.failed == 0 && tally.runs == runs })
+    eprintln!("the guest ran for {:.1} s and ended {}", story.took.as_secs_f64(), story.ending);
+    let are_all_closed = !request.commands.is_empty() || tally.runs == guest.commands.len() as u64;
+    if tally.failed == 0 && !(story.ending == Ending::Exit(0) && are_all_closed) {
+        bail!("the guest's commands failed");
+    }
+    Ok(tally)
 }
 
-fn describe(ending: &Ending) -> String {
-    match ending {
-        Ending::Exit(status) => format!("exit status {status}"),
-        Ending::NoWord => "without a word from init (a panic, or the kernel did not boot)".to_owned(),
-        Ending::TimedOut => "it was stopped, because its time was up".to_owned(),
+fn chosen(kernel: &str) -> Result<Kernel> {
+    match kernels::known(kernel) {
+        Some(known) => kernel::of_debian(known),
+        None => kernel::given(Path::new(kernel)).with_context(|| {
+            let names: Vec<_> = kernels::KERNELS.iter().map(|known| known.name).collect();
+            format!("the kernels of the table are {}", names.join(", "))
+        }),
     }
 }
 
 fn commands(request: &Request) -> Vec<Vec<String>> {
     if !request.commands.is_empty() {
-        return request
-            .commands
-            .iter()
-            .map(|line| line.split_whitespace().map(str::to_owned).collect())
-            .collect();
+        let words = |line: &String| line.split_whitespace().map(str::to_owned).collect();
+        return request.commands.iter().map(words).collect();
     }
-    let default = ["fentry", "tracepoint"].map(str::to_owned).to_vec();
+    let default = PLANS.map(str::to_owned).to_vec();
     let plans = if request.plans.is_empty() { &default } else { &request.plans };
     let mut runs: Vec<_> = plans.iter().map(|plan| live("--plan", plan, request)).collect();
-    if let [one, two] = plans.as_slice() {
-        runs.push(live("--parity", &format!("{one},{two}"), request));
+    if plans.len() > 1 {
+        runs.push(live("--parity", &plans.join(","), request));
     }
     runs
 }
@@ -137,34 +128,6 @@ fn commands(request: &Request) -> Vec<Vec<String>> {
 fn live(mode: &str, plans: &str, request: &Request) -> Vec<String> {
     let fixed = ["/bin/live", "--tracer", "/bin/tracer", "--quick", mode, plans].map(str::to_owned);
     fixed.into_iter().chain(request.live_args.iter().cloned()).collect()
-}
-
-/// Builds the guest's programs and packs them; returns the archive's path in the target folder.
-fn write_initramfs(
-    workspace: &Workspace,
-    kernel: &Kernel,
-    request: &Request,
-    commands: &[Vec<String>],
-) -> Result<PathBuf> {
-    let tests = if request.commands.is_empty() { &[INIT, TRACER, LIVE][..] } else { &[INIT, TRACER][..] };
-    let built = workspace.build_static(tests)?;
-    let modules = match &kernel.modules {
-        Some(folder) => modules::load(folder, &MODULES)?,
-        None => Vec::new(),
-    };
-    let contents =
-        Contents { init: built.path(INIT)?, programs: programs(&built), modules: &modules, commands };
-    let path = workspace.target().join("vm-initramfs.cpio");
-    std::fs::write(&path, initramfs::build(&contents)?)
-        .with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(path)
-}
-
-fn programs(built: &Executables) -> Vec<(&'static str, &std::path::Path)> {
-    [("tracer", TRACER), ("live", LIVE)]
-        .into_iter()
-        .filter_map(|(name, binary)| Some((name, built.path(binary).ok()?)))
-        .collect()
 }
 
 #[cfg(test)]
@@ -176,13 +139,14 @@ mod tests {
     }
 
     #[test]
-    fn both_plans_and_their_parity_are_the_default() {
+    fn a_kernel_of_ones_own_gets_every_plan_and_their_parity() {
         assert_eq!(
             shown(&Request::default()),
             [
                 "/bin/live --tracer /bin/tracer --quick --plan fentry",
+                "/bin/live --tracer /bin/tracer --quick --plan kprobe",
                 "/bin/live --tracer /bin/tracer --quick --plan tracepoint",
-                "/bin/live --tracer /bin/tracer --quick --parity fentry,tracepoint",
+                "/bin/live --tracer /bin/tracer --quick --parity fentry,kprobe,tracepoint",
             ]
         );
     }

@@ -1,6 +1,7 @@
 //! One run of QEMU: boots a kernel with an initramfs, shows the serial console line by line, and learns from
 //! it how the guest ended. Emulation only: hosts that allow no nested virtualisation are the rule in CI.
 
+use std::fmt;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -10,8 +11,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::protocol::EXIT;
+use crate::architecture::Architecture;
+use crate::debian::{self, Need};
 
-const PROGRAM: &str = "qemu-system-x86_64";
 const POWER_OFF: Duration = Duration::from_secs(10);
 
 /// How the guest ended.
@@ -25,16 +27,42 @@ pub(crate) enum Ending {
     TimedOut,
 }
 
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exit(status) => write!(f, "with exit status {status}"),
+            Self::NoWord => f.write_str("without a word from init (a panic, or the kernel did not boot)"),
+            Self::TimedOut => f.write_str("because its time was up"),
+        }
+    }
+}
+
+/// What is booted.
+pub(crate) struct Boot<'a> {
+    /// The kernel's image.
+    pub(crate) kernel: &'a Path,
+    /// The processor that it runs on.
+    pub(crate) architecture: Architecture,
+    /// The guest's file system.
+    pub(crate) initramfs: &'a Path,
+    /// More words of the kernel's command line.
+    pub(crate) parameters: &'a str,
+}
+
+/// Sees to it that the emulator is there.
+pub(crate) fn ensure(architecture: Architecture) -> Result<()> {
+    let need = match architecture {
+        Architecture::X86_64 => Need::program("qemu-system-x86_64", "qemu-system-x86"),
+        Architecture::Aarch64 => Need::program("qemu-system-aarch64", "qemu-system-arm"),
+    };
+    debian::ensure("the virtual machine", &[need])
+}
+
 /// Boots and waits for the end, at most `limit`. Each line of the console is given to `see`.
-pub(crate) fn boot(
-    kernel: &Path,
-    initramfs: &Path,
-    limit: Duration,
-    see: impl FnMut(&str),
-) -> Result<Ending> {
-    let mut qemu = command(kernel, initramfs);
-    let mut child = qemu.spawn().with_context(|| format!("cannot start {PROGRAM}"))?;
-    let Some(console) = child.stdout.take() else { bail!("{PROGRAM} has no console") };
+pub(crate) fn boot(boot: &Boot<'_>, limit: Duration, see: impl FnMut(&str)) -> Result<Ending> {
+    let mut qemu = command(boot);
+    let mut child = qemu.spawn().context("cannot start QEMU")?;
+    let Some(console) = child.stdout.take() else { bail!("QEMU has no console") };
     let (sender, lines) = mpsc::channel();
     std::thread::spawn(move || {
         for line in BufReader::new(console).split(b'\n').map_while(|line| line.ok()) {
@@ -77,17 +105,28 @@ fn end(child: &mut Child) -> Result<()> {
         std::thread::sleep(Duration::from_millis(200));
         child.kill().ok();
     }
-    child.wait().with_context(|| format!("waiting for {PROGRAM}"))?;
+    child.wait().context("waiting for QEMU")?;
     Ok(())
 }
 
-fn command(kernel: &Path, initramfs: &Path) -> Command {
-    let mut qemu = Command::new(PROGRAM);
-    // Without cmpxchg16b: with it, emulation in QEMU 7.2 lets the guest's allocator crash under load.
-    qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max,-cx16", "-m", "1024", "-smp", "2"]);
+fn command(boot: &Boot<'_>) -> Command {
+    let mut qemu = Command::new(format!("qemu-system-{}", boot.architecture.name()));
+    let console = match boot.architecture {
+        Architecture::X86_64 => {
+            // Without cmpxchg16b: with it, emulation in QEMU 7.2 lets the guest's allocator crash under load.
+            qemu.args(["-cpu", "max,-cx16"]);
+            "ttyS0"
+        }
+        Architecture::Aarch64 => {
+            // The architecture's own algorithm of pointer authentication takes most of the time in emulation.
+            qemu.args(["-machine", "virt", "-cpu", "max,pauth-impdef=on"]);
+            "ttyAMA0"
+        }
+    };
+    qemu.args(["-accel", "tcg,thread=multi", "-m", "1024", "-smp", "2"]);
     qemu.args(["-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"]);
-    qemu.args(["-append", "console=ttyS0 quiet panic=-1"]);
-    qemu.arg("-kernel").arg(kernel).arg("-initrd").arg(initramfs);
+    qemu.arg("-append").arg(format!("console={console} quiet panic=-1 {}", boot.parameters));
+    qemu.arg("-kernel").arg(boot.kernel).arg("-initrd").arg(boot.initramfs);
     qemu.stdin(Stdio::null()).stdout(Stdio::piped());
     qemu
 }
