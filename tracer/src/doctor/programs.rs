@@ -66,6 +66,6 @@ mod tests {
         let loaded = surveyed(Ok(Cost { verified: Some(412), size: None }));
         assert_eq!(line(&loaded), "fentry\ttcp_connect\tfentry tcp_connect\tloaded\t412\t-\n");
         let refused = line(&surveyed(Err("R1\tinvalid\nmem".to_owned())));
-        assert_eq!(refused, "fentry\ttcp_connect\tfentry tcp_connect\tR1\\x09invalid\\x0amem\t-\t-\n");
+        assert_eq!(refused, "fentry\ttcp_connect\tfentry tcp_connect\tR1\\tinvalid\\nmem\t-\t-\n");
     }
 }
