@@ -181,7 +181,7 @@ pub struct WatchArgs {
     /// The hook plan; one other than `auto` is used or fails, never replaced
     #[arg(long, value_name = "PLAN", default_value = "auto")]
     pub hooks: HooksArg,
-    /// Refuse to start (exit 3) when anything of the base set would stay unseen
+    /// Refuse to start (exit 3) when anything of the base set would stay unseen, or a hook does not deliver
     #[arg(long)]
     pub strict: bool,
     /// Keep every event in this file, for `tracer replay`
@@ -226,7 +226,7 @@ pub struct CompletionsArgs {
 /// A hook plan, or the best that loads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum HooksArg {
-    /// The first plan that this kernel and these privileges allow
+    /// The first plan that this kernel and these privileges allow; `poll`, with a warning, where none is
     Auto,
     /// Trampolines on kernel functions
     Fentry,
@@ -234,7 +234,7 @@ pub enum HooksArg {
     Kprobe,
     /// Tracepoints, cgroup programs and iterators
     Tracepoint,
-    /// No hooks: the sockets are read again and again
+    /// No hooks, no privileges: the sockets are read twice a second, short-lived ones are missed
     Poll,
 }
 
