@@ -62,7 +62,7 @@ impl Iterators {
     pub(super) fn try_one(ebpf: &mut Ebpf, btf: &Btf, program: &str) -> Result<(), String> {
         let (_, name, kind) =
             ITERATORS.into_iter().find(|(_, name, _)| *name == program).ok_or("not an iterator")?;
-        iterator(ebpf, name)?.load(kind, btf).map_err(|e| chain(&e))
+        iterator(ebpf, name)?.load(kind, btf).map_err(|e| explain(&e))
     }
 
     /// Why the sockets cannot be read by iterators here; nothing when they can.
