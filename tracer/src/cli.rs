@@ -84,7 +84,7 @@ pub enum Command {
     /// Explain a rule, why it matters and what to check next; without a name, all rules
     Explain(ExplainArgs),
     /// Tell what this kernel and these privileges allow, and what would stay unseen
-    Doctor,
+    Doctor(DoctorArgs),
     /// Work with policies
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -109,6 +109,11 @@ pub struct LiveArgs {
     /// End after so many seconds
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub duration: Option<Duration>,
+    /// Prove every so many seconds that each hook still delivers, by traffic in a network namespace of the
+    /// tracer's own, which is not reported; a hook that does not becomes a `degraded` record. 0: only at the
+    /// start
+    #[arg(long, value_name = "SECONDS", default_value = "180", value_parser = seconds_or_0)]
+    pub self_test: Duration,
     /// Create this file once all hooks are attached and the sockets have been read: from then on nothing is
     /// missed
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
@@ -176,12 +181,21 @@ pub struct WatchArgs {
     /// The hook plan; one other than `auto` is used or fails, never replaced
     #[arg(long, value_name = "PLAN", default_value = "auto")]
     pub hooks: HooksArg,
-    /// Refuse to start (exit 3) when anything of the base set would stay unseen
+    /// Refuse to start (exit 3) when anything of the base set would stay unseen, or a hook does not deliver
     #[arg(long)]
     pub strict: bool,
     /// Keep every event in this file, for `tracer replay`
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub record: Option<PathBuf>,
+}
+
+/// Options of `tracer doctor`.
+#[derive(Args, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DoctorArgs {
+    /// Print tab-separated lines instead: for each program its plan, name, attach point, `loaded` or why not,
+    /// verified instructions and size in bytes; then each plan, and the one that `live` would use
+    #[arg(long)]
+    pub programs: bool,
 }
 
 /// Arguments of `tracer explain`.
@@ -212,7 +226,7 @@ pub struct CompletionsArgs {
 /// A hook plan, or the best that loads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum HooksArg {
-    /// The first plan that this kernel and these privileges allow
+    /// The first plan that this kernel and these privileges allow; `poll`, with a warning, where none is
     Auto,
     /// Trampolines on kernel functions
     Fentry,
@@ -220,7 +234,7 @@ pub enum HooksArg {
     Kprobe,
     /// Tracepoints, cgroup programs and iterators
     Tracepoint,
-    /// No hooks: the sockets are read again and again
+    /// No hooks, no privileges: the sockets are read twice a second, short-lived ones are missed
     Poll,
 }
 
@@ -265,6 +279,11 @@ fn seconds(text: &str) -> Result<Duration, String> {
         Ok(duration) if !duration.is_zero() => Ok(duration),
         Ok(_) | Err(_) => Err("must be more than 0 seconds, and finite".to_owned()),
     }
+}
+
+fn seconds_or_0(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|_| "must be 0 or more seconds, and finite".to_owned())
 }
 
 fn netns(name: OsString) -> Result<NetnsArg, String> {

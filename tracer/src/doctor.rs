@@ -1,16 +1,26 @@
 //! `tracer doctor`: what this kernel and these privileges allow, by trying.
 
-use std::fmt::Write as _;
+mod programs;
 
+use std::{fmt::Write as _, time::Duration};
+
+pub use self::programs::programs;
 use crate::{
     bpf::{
         kernel::Kernel,
-        loader,
+        loader::{self, BASE},
         plan::{PLANS, Plan},
     },
     model::event::Coverage,
     privileges,
-    source::{live::kernel_release, sockdiag},
+    refusal::Machine,
+    source::{
+        live::kernel_release,
+        poll::{PERIOD, Poll},
+        proofs::Proofs,
+        selftest::SelfTest,
+        sockdiag,
+    },
 };
 
 /// Tries every plan and says what came of it. Nothing stays behind: what is loaded goes at once.
@@ -26,57 +36,77 @@ pub fn report() -> String {
             }
         }
     }
-    match Kernel::read() {
-        Ok(kernel) => plans(&kernel, &mut text),
-        Err(why) => {
-            let _ = writeln!(text, "hooks       none: {why}");
-        }
+    let chosen = plans(&mut text);
+    let _ = writeln!(
+        text,
+        "poll        works everywhere: no hooks, the sockets are read again every {} ms",
+        PERIOD.as_millis()
+    );
+    let (name, coverage) = chosen.unwrap_or_else(|| ("poll", Poll::begin(None).coverage().to_vec()));
+    let _ = writeln!(text, "\n`tracer live` would use the plan {name}:");
+    text.push_str(&seen(&coverage));
+    if name == "poll"
+        && let Some(advice) = privileges::advice()
+    {
+        let _ = writeln!(text, "\nTo see all, {advice}.");
     }
     text
 }
 
-fn plans(kernel: &Kernel, text: &mut String) {
+/// Says of each plan with hooks whether it works; gives the first that does, with its coverage.
+fn plans(text: &mut String) -> Option<(&'static str, Vec<Coverage>)> {
+    let kernel = match Kernel::read() {
+        Ok(kernel) => kernel,
+        Err(why) => {
+            let _ = writeln!(text, "hooks       none: {why}");
+            return None;
+        }
+    };
+    let machine = Machine::read();
     let mut chosen = None;
     for plan in PLANS {
-        match try_plan(kernel, plan) {
-            Ok(coverage) => {
-                let _ = writeln!(text, "{:<11} works", plan.name);
-                if chosen.is_none() {
-                    chosen = Some((plan.name, coverage));
-                }
+        match try_plan(&kernel, plan) {
+            Ok((coverage, proof)) => {
+                let _ = writeln!(text, "{:<11} works; {proof}", plan.name);
+                chosen.get_or_insert((plan.name, coverage));
             }
             Err(why) => {
+                let why = machine.explain(plan.name, &why);
                 let _ = writeln!(text, "{:<11} cannot be used: {why}", plan.name);
             }
         }
     }
-    text.push_str("poll        not in this version\n");
-    match chosen {
-        Some((name, coverage)) => {
-            let _ = writeln!(text, "\n`tracer live` would use the plan {name}:");
-            text.push_str(&seen(&coverage));
-        }
-        None => {
-            let advice =
-                privileges::advice().unwrap_or_else(|| "this kernel allows none of the plans".to_owned());
-            let _ = writeln!(text, "\n`tracer live` cannot run here: {advice}");
-        }
-    }
+    chosen
 }
 
-fn try_plan(kernel: &Kernel, plan: &Plan) -> Result<Vec<Coverage>, String> {
-    let settings = loader::settings(None, None);
-    loader::load(kernel, plan, settings, sockdiag::name_all)
-        .map(|loaded| loaded.coverage)
-        .map_err(|e| e.to_string())
+/// Loads a plan and has the self-test prove its hooks.
+fn try_plan(kernel: &Kernel, plan: &Plan) -> Result<(Vec<Coverage>, String), String> {
+    let selftest = SelfTest::begin().and_then(|mut selftest| Ok((selftest.netns()?, selftest)));
+    let settings = loader::settings(None, selftest.as_ref().ok().map(|(netns, _)| *netns));
+    let mut loaded = loader::load(kernel, plan, settings, sockdiag::name_all).map_err(|e| e.to_string())?;
+    let proof = match selftest {
+        Err(error) => format!("not proven: the self-test has no network namespace of its own: {error}"),
+        Ok((_, selftest)) => {
+            let mut proofs = Proofs::new(selftest, Duration::ZERO);
+            let quiet = proofs.prove_now(&loaded.hooks, &mut loaded.proof);
+            let quiet: Vec<_> = quiet.iter().map(|quiet| format!("{} ({})", quiet.hook, quiet.why)).collect();
+            match quiet.as_slice() {
+                [] => format!("proven: each of its {} hooks saw the self-test's traffic", loaded.hooks.len()),
+                quiet => format!("not proven: {}", quiet.join("; ")),
+            }
+        }
+    };
+    Ok((loaded.coverage, proof))
 }
 
-/// The coverage as lines: what is seen and by which hooks, then what is not and why.
+/// The coverage as lines: what is seen and by which hooks, the base set first, then what is not and why.
 fn seen(coverage: &[Coverage]) -> String {
     let mut text = String::new();
     let mut events: Vec<&str> =
         coverage.iter().filter(|c| c.by.is_some()).map(|c| c.event.as_str()).collect();
-    events.sort_unstable();
+    events.sort_unstable_by_key(|event| {
+        (BASE.iter().position(|base| base == event).unwrap_or(BASE.len()), *event)
+    });
     events.dedup();
     for event in events {
         let hooks = coverage.iter().filter(|c| c.event == event).filter_map(|c| c.by.as_deref());
@@ -88,4 +118,32 @@ fn seen(coverage: &[Coverage]) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_stand_in_the_order_of_the_base_set_and_each_once() {
+        let row = |event: &str, by: Option<&str>| Coverage {
+            event: event.to_owned(),
+            by: by.map(str::to_owned),
+            why: by.is_none().then(|| "dark".to_owned()),
+        };
+        let rows = [
+            row("seen", Some("iter")),
+            row("udp", Some("a")),
+            row("moon", None),
+            row("listen", Some("c")),
+            row("udp", Some("b")),
+        ];
+        let lines = [
+            "  seen    listen         by c",
+            "  seen    udp            by a, b",
+            "  seen    seen           by iter",
+            "  unseen  moon: dark",
+        ];
+        assert_eq!(seen(&rows).lines().collect::<Vec<_>>(), lines);
+    }
 }

@@ -70,6 +70,7 @@ impl Engine {
                 Vec::new()
             }
             Fact::Lost(lost) => self.lost(lost),
+            Fact::Degraded(degraded) => vec![Body::Degraded(degraded.clone())],
             Fact::End => vec![Body::End(std::mem::take(&mut self.totals))],
             Fact::Socket(_)
             | Fact::Process(_)

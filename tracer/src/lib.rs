@@ -13,6 +13,7 @@ pub mod man;
 pub mod model;
 pub mod output;
 pub mod privileges;
+pub mod refusal;
 pub mod sink;
 pub mod source;
 pub mod triage;

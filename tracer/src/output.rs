@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::model::{
     address::{BindScope, Direction, RemoteClass},
-    event::{Attribution, Endpoint, Family, Lost, Process, Protocol, SocketId, Start, State},
+    event::{Attribution, Degraded, Endpoint, Family, Lost, Process, Protocol, SocketId, Start, State},
 };
 
 /// One record of the output stream.
@@ -37,6 +37,8 @@ pub enum Body {
     Event(Box<Report>),
     /// Events were lost.
     Gap(Lost),
+    /// A hook stopped delivering, or delivers again.
+    Degraded(Degraded),
     /// The last record.
     End(Totals),
 }

@@ -18,7 +18,11 @@ pub const NEEDS: &[Need] = &[
     Need { name: "CAP_BPF", bit: 39, purpose: "to load programs and maps" },
     Need { name: "CAP_PERFMON", bit: 38, purpose: "to let programs read kernel structures" },
     Need { name: "CAP_NET_ADMIN", bit: 12, purpose: "to attach programs to the cgroup root" },
-    Need { name: "CAP_SYS_ADMIN", bit: 21, purpose: "to read the sockets of every network namespace" },
+    Need {
+        name: "CAP_SYS_ADMIN",
+        bit: 21,
+        purpose: "to read the sockets of every network namespace, and to have one of its own for the self-test",
+    },
     Need { name: "CAP_SYS_PTRACE", bit: 19, purpose: "to read the executables of other users' processes" },
     Need { name: "CAP_DAC_READ_SEARCH", bit: 2, purpose: "to read files whatever their owner" },
 ];

@@ -14,7 +14,8 @@ use crate::tracer::{Subject, without_capabilities};
 pub(super) const ALL: &[Scenario] = &[
     scenario("forced-plan-that-cannot-load-is-no-fallback", forced_plan),
     scenario("plan-in-use-is-the-one-asked-for", plan_in_use),
-    scenario("without-root-it-ends-with-3-and-advice", without_root),
+    scenario("without-root-a-forced-plan-ends-with-3-and-advice", without_root),
+    scenario("without-root-auto-polls-and-says-so", without_root_auto),
     scenario("unknown-option-ends-with-2", unknown_option),
     scenario("netns-restricts-to-one-namespace", one_namespace),
 ];
@@ -62,21 +63,41 @@ fn whole_lines(text: &str) -> Result<Vec<Record>> {
     whole.lines().map(Record::parse).collect()
 }
 
-fn without_root(bench: &Bench) -> Result<()> {
+/// The tracer where `nobody` may read and start it, and the folder that goes with it.
+fn copied(bench: &Bench) -> Result<(Subject, tempfile::TempDir)> {
     let folder = tempfile::tempdir()?;
     let copy = folder.path().join("tracer");
     std::fs::copy(&bench.subject.path, &copy)?;
     for path in [folder.path(), &copy] {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))?;
     }
-    let subject = Subject { path: copy, plan: bench.subject.plan };
-    let mut command = subject.command(["live", "--json", "--duration", "1"]);
+    Ok((Subject { path: copy, plan: bench.subject.plan }, folder))
+}
+
+fn without_root(bench: &Bench) -> Result<()> {
+    let (subject, _folder) = copied(bench)?;
+    let mut command = subject.command(["live", "--json", "--hooks", "tracepoint", "--duration", "1"]);
     let output = command.current_dir("/").uid(NOBODY).gid(NOBODY).output()?;
     let stderr = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.code() == Some(3), "it ended with {}: {stderr}", output.status);
     let advice = stderr.contains("root") || stderr.contains("sudo") || stderr.contains("CAP_");
     ensure!(advice, "no advice: {stderr}");
     ensure!(output.stdout.is_empty(), "something was printed all the same");
+    Ok(())
+}
+
+fn without_root_auto(bench: &Bench) -> Result<()> {
+    let (subject, _folder) = copied(bench)?;
+    let mut command = subject.command(["live", "--json", "--duration", "1"]);
+    let output = command.current_dir("/").uid(NOBODY).gid(NOBODY).output()?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "it ended with {}: {stderr}", output.status);
+    ensure!(stderr.contains("short-lived sockets are missed"), "no warning: {stderr}");
+    ensure!(stderr.contains("CAP_BPF"), "no advice: {stderr}");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let start = stdout.lines().next().unwrap_or_default();
+    ensure!(start.contains(r#""hooks":"poll""#), "it does not poll: {start}");
+    ensure!(start.contains(r#"{"event":"short-lived sockets","#), "it does not say what it misses: {start}");
     Ok(())
 }
 

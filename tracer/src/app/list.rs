@@ -64,7 +64,7 @@ fn picture(hooks: HooksArg, only: Option<u32>) -> Result<Picture, Failure> {
         HooksArg::Poll => "--hooks poll".to_owned(),
         HooksArg::Auto | HooksArg::Fentry | HooksArg::Kprobe | HooksArg::Tracepoint => match iterate(only) {
             Ok(found) => return Ok(Picture { by: "iterators", coverage: seen("BPF iterators"), found }),
-            Err(why) if hooks != HooksArg::Auto => return Err(super::live::unsupported(&why)),
+            Err(why) if hooks != HooksArg::Auto => return Err(super::rung::unsupported(&why)),
             Err(why) => why,
         },
     };

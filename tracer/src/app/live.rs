@@ -12,23 +12,21 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use super::{Failure, complain, ended, format, only_netns, own_netns, pipeline::Pipeline, read_policies};
+use super::{
+    Failure, complain, ended, format, only_netns, own_netns, pipeline::Pipeline, read_policies, rung::Rung,
+};
 use crate::{
-    bpf::{
-        kernel::Kernel,
-        loader::{self, Loaded},
-        plan::{FENTRY, KPROBE, PLANS, Plan, Rejected, TRACEPOINT, choose},
-    },
-    cli::{HooksArg, LiveArgs},
+    bpf::loader::Loaded,
+    cli::LiveArgs,
     model::event::{BootNanos, Event, Fact, Start},
-    privileges,
     sink::{
         stream::Stream,
         writer::{Ended, Out, Writer},
     },
     source::{
+        Source,
         live::{Live, boot_now, clock_offset, kernel_release},
-        sockdiag,
+        selftest::Traffic,
     },
 };
 
@@ -46,67 +44,18 @@ const CLOCK_STEP: u64 = 10_000_000;
 pub(super) fn run(args: &LiveArgs) -> Result<u8, Failure> {
     let policies = read_policies(&args.watch.policy)?;
     let only = only_netns(args.watch.netns.as_ref())?;
-    let loaded = load(args.watch.hooks, only)?;
+    let mut rung = Rung::choose(args.watch.hooks, only, args.watch.strict, args.self_test)?;
     if args.watch.strict {
-        refuse_gaps(&loaded)?;
+        rung.refuse_gaps()?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::Unsupported(format!("cannot start: {e}")))?;
-    runtime.block_on(stream(args, loaded, only, policies))
-}
-
-/// Loads the plan that was asked for, or the best that can be had.
-pub(super) fn load(hooks: HooksArg, only: Option<u32>) -> Result<Loaded, Failure> {
-    let plans: Vec<Plan> = match hooks {
-        HooksArg::Auto => PLANS.to_vec(),
-        HooksArg::Fentry => vec![FENTRY],
-        HooksArg::Kprobe => vec![KPROBE],
-        HooksArg::Tracepoint => vec![TRACEPOINT],
-        HooksArg::Poll => return Err(not_here("poll")),
-    };
-    let kernel = Kernel::read().map_err(|e| unsupported(&e.to_string()))?;
-    let settings = loader::settings(only, None);
-    let load =
-        |plan: &Plan| loader::load(&kernel, plan, settings, sockdiag::name_all).map_err(|e| e.to_string());
-    match choose(&plans, load) {
-        Ok((loaded, rejected)) => {
-            tracing::info!("plan {}; not used: {}", loaded.plan, reasons(&rejected));
-            Ok(loaded)
-        }
-        Err(rejected) => Err(unsupported(&reasons(&rejected))),
-    }
-}
-
-fn not_here(plan: &str) -> Failure {
-    let message =
-        format!("the hook plan `{plan}` is not in this version; `tracer doctor` tells what works here");
-    Failure::Unsupported(message)
-}
-
-fn reasons(rejected: &[Rejected]) -> String {
-    let lines: Vec<String> = rejected.iter().map(|r| format!("plan {}: {}", r.plan, r.why)).collect();
-    lines.join("; ")
-}
-
-/// Why it cannot run here, and what to do: privileges first, since without them every plan fails.
-pub(super) fn unsupported(why: &str) -> Failure {
-    let advice = privileges::advice().unwrap_or_else(|| {
-        "`tracer doctor` tells what this kernel allows, `tracer list` needs less".to_owned()
-    });
-    Failure::Unsupported(format!("cannot watch the sockets of this machine: {why}\ntracer: {advice}"))
-}
-
-/// With `--strict` a hook of the plan that could not be had is an error.
-fn refuse_gaps(loaded: &Loaded) -> Result<(), Failure> {
-    if loaded.missing.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::Unsupported(format!("--strict: unseen would stay {}", loaded.missing.join("; "))))
+    runtime.block_on(stream(args, rung, only, policies))
 }
 
 async fn stream(
     args: &LiveArgs,
-    loaded: Loaded,
+    rung: Rung,
     only: Option<u32>,
     policies: Vec<crate::model::event::PolicyFile>,
 ) -> Result<u8, Failure> {
@@ -115,21 +64,27 @@ async fn stream(
     let start = Start {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         kernel: kernel_release(),
-        hooks: loaded.plan.to_owned(),
+        hooks: rung.name().to_owned(),
         netns: own_netns(),
-        coverage: loaded.coverage.clone(),
+        coverage: rung.coverage().to_vec(),
     };
     let stream = Stream::new(writer, format(args.print), args.all);
     let mut pipeline = Pipeline::new(stream, args.watch.record.as_deref())?;
     pipeline.begin(start, policies)?;
+    let (ring, source) = match rung {
+        Rung::Hooks(loaded, proofs) => {
+            (Some(watch_ring(&loaded)?), Source::Hooks(Box::new(Live::new(*loaded, only, proofs))))
+        }
+        Rung::Poll(poll) => (None, Source::Poll(poll)),
+    };
     let mut run = Run {
         signals: [
             signal(SignalKind::interrupt()).map_err(system)?,
             signal(SignalKind::terminate()).map_err(system)?,
         ],
-        ring: watch_ring(&loaded)?,
+        ring,
         end: args.duration.map(|duration| Instant::now() + duration),
-        live: Live::new(loaded, only),
+        source,
         pipeline,
         events: Vec::new(),
     };
@@ -151,10 +106,11 @@ fn watch_ring(loaded: &Loaded) -> Result<AsyncFd<OwnedFd>, Failure> {
 }
 
 struct Run {
-    ring: AsyncFd<OwnedFd>,
+    /// Nothing comes by itself without hooks.
+    ring: Option<AsyncFd<OwnedFd>>,
     signals: [Signal; 2],
     end: Option<Instant>,
-    live: Live,
+    source: Source,
     pipeline: Pipeline<Writer>,
     events: Vec<Event>,
 }
@@ -162,12 +118,14 @@ struct Run {
 /// Why the loop woke.
 enum Wake {
     Work,
+    /// A round of the self-test is over.
+    Proof(Traffic),
     Stop,
 }
 
 impl Run {
     fn baseline(&mut self) -> Result<(), Failure> {
-        self.live.baseline(&mut self.events).map_err(|e| Failure::Unsupported(e.to_string()))?;
+        self.source.baseline(&mut self.events).map_err(|e| Failure::Unsupported(e.to_string()))?;
         self.events.push(Event { at: boot_now(), fact: Fact::Ready });
         self.deliver()?;
         self.pipeline.flush()
@@ -178,15 +136,20 @@ impl Run {
             let mut busy = self.turn()? > 0;
             if !busy {
                 self.pipeline.flush()?;
-                self.live.set_waits(true);
+                self.source.set_waits(true);
                 // What was committed before the kernel side could see the flag woke nobody.
                 busy = self.turn()? > 0;
             }
             if busy {
-                self.live.set_waits(false);
+                self.source.set_waits(false);
             }
             let wake = self.wait(busy).await;
-            if matches!(wake, Wake::Stop) || self.pipeline.stream.out().ended().is_some() {
+            match wake {
+                Wake::Work => {}
+                Wake::Proof(traffic) => self.source.judge(&traffic, &mut self.events),
+                Wake::Stop => return Ok(()),
+            }
+            if self.pipeline.stream.out().ended().is_some() {
                 return Ok(());
             }
         }
@@ -194,15 +157,15 @@ impl Run {
 
     /// Takes what is there; gives how many records it were.
     fn turn(&mut self) -> Result<usize, Failure> {
-        let taken = self.live.drain(&mut self.events);
+        let taken = self.source.drain(&mut self.events);
         self.look_around(false)?;
         Ok(taken)
     }
 
     fn look_around(&mut self, last: bool) -> Result<(), Failure> {
         let now = boot_now();
-        self.live.tick(now, &mut self.events);
-        let told = self.live.tell_losses(now, last, &mut self.events);
+        self.source.tick(now, &mut self.events);
+        let told = self.source.tell_losses(now, last, &mut self.events);
         told.map_err(|e| Failure::Unsupported(e.to_string()))?;
         let offset = clock_offset();
         if offset.abs_diff(self.pipeline.engine.clock_offset()) > CLOCK_STEP {
@@ -239,14 +202,21 @@ impl Run {
             }
         };
         let [interrupt, terminate] = &mut self.signals;
+        let ring = async {
+            match &self.ring {
+                Some(ring) => ring.readable().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             _ = interrupt.recv() => Wake::Stop,
             _ = terminate.recv() => Wake::Stop,
             _ = self.pipeline.stream.out().wait_ended() => Wake::Stop,
             () = end => Wake::Stop,
+            traffic = self.source.proof() => Wake::Proof(traffic),
             () = due => Wake::Work,
-            ready = self.ring.readable(), if !busy => {
+            ready = ring, if !busy => {
                 if let Ok(mut guard) = ready {
                     guard.clear_ready();
                 }
@@ -261,7 +231,7 @@ impl Run {
             return Some(REST);
         }
         let now = boot_now();
-        let deadlines = [self.live.next_due(), self.pipeline.engine.next_deadline()];
+        let deadlines = [self.source.next_due(), self.pipeline.engine.next_deadline()];
         let next: Option<BootNanos> = deadlines.into_iter().flatten().min();
         let due = next.map(|at| Duration::from_nanos(at.saturating_sub(now)));
         let behind = self.pipeline.stream.is_behind().then_some(BEHIND);
@@ -271,7 +241,7 @@ impl Run {
     /// Tells what is still on the ring, and the end.
     fn finish(mut self) -> Result<u8, Failure> {
         let output = self.pipeline.stream.out().ended();
-        while output.is_none() && self.live.drain(&mut self.events) > 0 {
+        while output.is_none() && self.source.drain(&mut self.events) > 0 {
             self.deliver()?;
         }
         self.look_around(true)?;

@@ -4,6 +4,7 @@ mod list;
 mod live;
 mod pipeline;
 mod replay;
+mod rung;
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -15,7 +16,7 @@ use clap::Parser;
 use thiserror::Error;
 
 use crate::{
-    cli::{self, Cli, Command, ExplainArgs, NetnsArg, PolicyCommand, PrintArgs},
+    cli::{self, Cli, Command, DoctorArgs, ExplainArgs, NetnsArg, PolicyCommand, PrintArgs},
     doctor, man,
     model::event::PolicyFile,
     sink::{
@@ -60,7 +61,7 @@ pub fn run() -> u8 {
         Command::List(args) => list::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Explain(args) => explain_rules(&args),
-        Command::Doctor => print(doctor::report().as_bytes()),
+        Command::Doctor(args) => examine(args),
         Command::Policy(PolicyCommand::Check { file }) => check_policy(&file),
         Command::Completions(args) => print_by(|out| cli::completions(args.shell, out)),
         Command::Man => print_by(|out| man::render(out)),
@@ -74,6 +75,14 @@ pub fn run() -> u8 {
 /// Says something on stderr; a stderr that is gone is no reason to fail.
 fn complain(message: &str) {
     let _ = writeln!(io::stderr(), "tracer: {message}");
+}
+
+fn examine(args: DoctorArgs) -> Result<u8, Failure> {
+    if !args.programs {
+        return print(doctor::report().as_bytes());
+    }
+    let text = doctor::programs().map_err(|e| Failure::Unsupported(e.to_string()))?;
+    print(text.as_bytes())
 }
 
 fn explain_rules(args: &ExplainArgs) -> Result<u8, Failure> {

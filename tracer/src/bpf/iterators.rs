@@ -51,6 +51,20 @@ impl Iterators {
         Self { ebpf, refused }
     }
 
+    /// Program and kind of each.
+    pub(super) const NAMES: [(&'static str, &'static str); 3] = [
+        (ITERATORS[0].1, ITERATORS[0].2),
+        (ITERATORS[1].1, ITERATORS[1].2),
+        (ITERATORS[2].1, ITERATORS[2].2),
+    ];
+
+    /// Loads one of the iterator programs alone.
+    pub(super) fn try_one(ebpf: &mut Ebpf, btf: &Btf, program: &str) -> Result<(), String> {
+        let (_, name, kind) =
+            ITERATORS.into_iter().find(|(_, name, _)| *name == program).ok_or("not an iterator")?;
+        iterator(ebpf, name)?.load(kind, btf).map_err(|e| explain(&e))
+    }
+
     /// Why the sockets cannot be read by iterators here; nothing when they can.
     #[must_use]
     pub fn refused(&self) -> Option<&str> {

@@ -25,7 +25,7 @@ use super::{
 use crate::{model::event::Coverage, source::flows::PERIOD};
 
 /// Events that a plan must see to be a plan.
-const BASE: &[&str] = &["listen", "bind", "connect", "established", "failed", "accept", "udp", "close"];
+pub const BASE: &[&str] = &["listen", "bind", "connect", "established", "failed", "accept", "udp", "close"];
 
 /// The kernel programs, as `cargo xtask build-ebpf` left them in the repository.
 static OBJECT: &[u8] = include_bytes_aligned!(env!("TRACER_BPF_OBJECT"));
@@ -77,6 +77,8 @@ pub struct Attached {
 pub struct Loaded {
     /// The plan's name.
     pub plan: &'static str,
+    /// It sees accepts by the first use of the connection, not by the call.
+    pub accept_by_use: bool,
     /// What is seen and what is not.
     pub coverage: Vec<Coverage>,
     /// What stays unseen because a hook of the plan could not be had.
@@ -160,6 +162,7 @@ pub fn load(
     coverage.push(baseline_coverage(&iterators));
     Ok(Loaded {
         plan: plan.name,
+        accept_by_use: plan.accept_by_use,
         coverage,
         missing,
         hooks: attached,
@@ -255,7 +258,7 @@ fn baseline_coverage(iterators: &Iterators) -> Coverage {
     Coverage { event: "seen".to_owned(), by: Some(by), why: None }
 }
 
-fn open(kernel: &Kernel, settings: Settings) -> Result<Ebpf, LoadError> {
+pub(super) fn open(kernel: &Kernel, settings: Settings) -> Result<Ebpf, LoadError> {
     raise_locked_memory();
     let mut loader = EbpfLoader::new();
     loader

@@ -11,3 +11,4 @@ pub mod loader;
 mod missed;
 pub mod plan;
 pub mod proof;
+pub mod survey;

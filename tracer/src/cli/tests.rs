@@ -31,7 +31,7 @@ fn no_command_is_live() {
 fn live_takes_its_options() {
     let typed = live(
         "--json --all --policy a --policy b --hooks tracepoint --strict --record r --duration 1.5 \
-         --ready-file f --netns 4026531840 --color never",
+         --self-test 0.5 --ready-file f --netns 4026531840 --color never",
     );
     let watch = WatchArgs {
         policy: vec!["a".into(), "b".into()],
@@ -45,6 +45,7 @@ fn live_takes_its_options() {
         all: true,
         watch,
         duration: Some(Duration::from_millis(1500)),
+        self_test: Duration::from_millis(500),
         ready_file: Some("f".into()),
     };
     assert_eq!(typed, expected);
@@ -57,6 +58,7 @@ fn without_options_live_takes_the_defaults() {
         all: false,
         watch: WatchArgs { policy: vec![], netns: None, hooks: HooksArg::Auto, strict: false, record: None },
         duration: None,
+        self_test: Duration::from_secs(180),
         ready_file: None,
     };
     assert_eq!(live(""), expected);
@@ -82,7 +84,7 @@ fn other_commands_take_theirs() {
         ("replay - --policy p --json --all --exit-code", Command::Replay(replay)),
         ("explain", Command::Explain(ExplainArgs { rule: None })),
         ("explain udp-twin", Command::Explain(ExplainArgs { rule: Some("udp-twin".to_owned()) })),
-        ("doctor", Command::Doctor),
+        ("doctor", Command::Doctor(DoctorArgs { programs: false })),
         ("policy check a.toml", Command::Policy(PolicyCommand::Check { file: "a.toml".into() })),
         ("completions bash", Command::Completions(CompletionsArgs { shell: Shell::Bash })),
         ("man", Command::Man),

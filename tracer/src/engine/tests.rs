@@ -120,6 +120,7 @@ fn told(body: &Body) -> String {
         Body::Clear(_, report) => words("clear", report),
         Body::Event(report) => words("event", report),
         Body::Gap(lost) => format!("gap {} {}", lost.stage.as_str(), lost.count),
+        Body::Degraded(degraded) => format!("degraded {} {}", degraded.hook, degraded.delivers),
         Body::End(totals) => format!("end {} {} {}", totals.events, totals.flags, totals.lost),
     }
 }

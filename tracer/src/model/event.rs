@@ -51,6 +51,8 @@ pub enum Fact {
     Ready,
     /// Events were lost.
     Lost(Lost),
+    /// A hook stopped delivering, or delivers again.
+    Degraded(Degraded),
     /// Time passed; nothing else happened.
     Tick,
     /// The tracer ended; always last.
@@ -347,10 +349,23 @@ pub enum SocketChange {
     },
 }
 
+/// What a proof of the hooks changed: one that went quiet, or came back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Degraded {
+    /// The hook as people name it, such as `cgroup connect4`; `self-test` when the proof itself fails.
+    pub hook: String,
+    /// Kinds of events that it sees, and that may be missed while it is quiet; empty when it is back.
+    pub unseen: Vec<String>,
+    /// Why it counts as quiet; that it delivers again.
+    pub why: String,
+    /// It delivers again.
+    pub delivers: bool,
+}
+
 /// Where and how many events were lost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lost {
-    /// `ring`, `field`, `kind`, `state`, `process` or `stdout`.
+    /// Where.
     pub stage: LostStage,
     /// How many.
     pub count: u64,
@@ -366,6 +381,8 @@ pub struct Lost {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LostStage {
+    /// The kernel did not run a program that it was to run.
+    Hook,
     /// The ring was full.
     Ring,
     /// A field of a record could not be read in the kernel.
@@ -383,6 +400,7 @@ impl LostStage {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Hook => "hook",
             Self::Ring => "ring",
             Self::Field => "field",
             Self::Record => "record",

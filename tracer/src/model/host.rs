@@ -98,6 +98,7 @@ impl Host {
             | Fact::Services(_)
             | Fact::Ready
             | Fact::Lost(_)
+            | Fact::Degraded(_)
             | Fact::End => Change::default(),
         }
     }

@@ -11,7 +11,7 @@ use super::time::{Moment, wall};
 use crate::{
     model::{
         address::{BindScope, Direction, RemoteClass},
-        event::{Ancestor, Attribution, Endpoint, Family, Lost, Process, Start},
+        event::{Ancestor, Attribution, Degraded, Endpoint, Family, Lost, Process, Start},
     },
     output::{Body, EventKind, Output, RemoteView, Report, SocketView, Spoken, Totals},
 };
@@ -54,6 +54,7 @@ fn record_name(body: &Body) -> &'static str {
         Body::Clear(..) => "clear",
         Body::Event(_) => "event",
         Body::Gap(_) => "gap",
+        Body::Degraded(_) => "degraded",
         Body::End(_) => "end",
     }
 }
@@ -75,6 +76,7 @@ enum Content<'a> {
     Start(StartFields<'a>),
     Report(ReportFields<'a>),
     Gap(GapFields),
+    Degraded(DegradedFields<'a>),
     End(EndFields<'a>),
 }
 
@@ -87,6 +89,7 @@ impl<'a> Content<'a> {
             }
             Body::Clear(_, report) => Self::Report(ReportFields::new(report, Some(place.flag_seq), place)),
             Body::Gap(lost) => Self::Gap(GapFields::new(lost, place.clock_offset)),
+            Body::Degraded(degraded) => Self::Degraded(DegradedFields::new(degraded)),
             Body::End(totals) => Self::End(EndFields::new(totals)),
         }
     }
@@ -318,6 +321,21 @@ impl GapFields {
             to: wall(lost.to, clock_offset),
             resynced: lost.resynced,
         }
+    }
+}
+
+#[derive(Serialize)]
+struct DegradedFields<'a> {
+    hook: &'a str,
+    unseen: &'a [String],
+    why: &'a str,
+    delivers: bool,
+}
+
+impl<'a> DegradedFields<'a> {
+    fn new(degraded: &'a Degraded) -> Self {
+        let Degraded { ref hook, ref unseen, ref why, delivers } = *degraded;
+        Self { hook, unseen, why, delivers }
     }
 }
 

@@ -6,8 +6,8 @@ use crate::{
     model::{
         address::{BindScope, Direction, RemoteClass},
         event::{
-            Ancestor, Attribution, Coverage, Endpoint, Family, Lost, LostStage, Process, ProcessId, Protocol,
-            SocketId, Start, State,
+            Ancestor, Attribution, Coverage, Degraded, Endpoint, Family, Lost, LostStage, Process, ProcessId,
+            Protocol, SocketId, Start, State,
         },
     },
     output::{
@@ -165,6 +165,12 @@ pub(super) fn event(report: Report) -> Output {
 pub(super) fn gap(count: u64) -> Output {
     let (from, to) = (998_000_000_000, 1_000_000_000_000);
     at(Body::Gap(Lost { stage: LostStage::Ring, count, from, to, resynced: false }))
+}
+
+pub(super) fn degraded(delivers: bool) -> Output {
+    let (unseen, why) = if delivers { (vec![], "delivers again") } else { (vec!["udp"], "it was detached") };
+    let unseen = unseen.into_iter().map(Into::into).collect();
+    at(Body::Degraded(Degraded { hook: "cgroup sendmsg4".into(), unseen, why: why.into(), delivers }))
 }
 
 pub(super) fn finish() -> Output {

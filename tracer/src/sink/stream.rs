@@ -73,6 +73,10 @@ impl<O: Out> Stream<O> {
             }
             Body::Event(_) if !self.all => {}
             Body::Event(_) | Body::Flag(..) | Body::Clear(..) => self.offer(output, clock_offset),
+            Body::Degraded(_) => {
+                self.tell_gaps();
+                self.deliver_surely(output, clock_offset);
+            }
             Body::Gap(lost) => self.tell_lost(output.time, lost, clock_offset),
             Body::End(totals) => self.end(output.time, totals, clock_offset),
         }
@@ -125,7 +129,12 @@ impl<O: Out> Stream<O> {
     fn flag_seq(&mut self, body: &Body) -> Option<u64> {
         match body {
             Body::Clear(id, _) => self.flags.remove(id),
-            Body::Start { .. } | Body::Flag(..) | Body::Event(_) | Body::Gap(_) | Body::End(_) => None,
+            Body::Start { .. }
+            | Body::Flag(..)
+            | Body::Event(_)
+            | Body::Gap(_)
+            | Body::Degraded(_)
+            | Body::End(_) => None,
         }
     }
 

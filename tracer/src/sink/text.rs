@@ -11,7 +11,7 @@ use super::time::{Moment, wall};
 use crate::{
     model::{
         address::Direction,
-        event::{Attribution, Endpoint, Lost, LostStage, Process, Start, State},
+        event::{Attribution, Degraded, Endpoint, Lost, LostStage, Process, Start, State},
     },
     output::{Body, EventKind, Output, Report, Role, SocketView, Totals, Verdict},
 };
@@ -63,6 +63,7 @@ pub fn render(output: &Output, view: View, clock_offset: i64, out: &mut impl io:
             ("clear", ink(AnsiColor::Cyan), columns(report, view, &why))
         }
         Body::Gap(lost) => ("gap", ink(AnsiColor::Magenta).bold(), gap(lost, clock_offset)),
+        Body::Degraded(what) => ("degraded", ink(AnsiColor::Magenta).bold(), degraded(what)),
         Body::End(totals) => ("end", BOLD, summary(totals)),
     };
     let time = painted(moment.millis(), DIM, view);
@@ -232,6 +233,7 @@ fn duration(ms: u64) -> String {
 fn gap(lost: &Lost, clock_offset: i64) -> String {
     let (from, to) = (Moment::new(wall(lost.from, clock_offset)), Moment::new(wall(lost.to, clock_offset)));
     let place = match lost.stage {
+        LostStage::Hook => "the kernel did not run a program of a hook",
         LostStage::Ring => "the ring was full",
         LostStage::Field => "a field could not be read in the kernel",
         LostStage::Record => "records of an unknown kind",
@@ -245,6 +247,13 @@ fn gap(lost: &Lost, clock_offset: i64) -> String {
     };
     let count = counted(lost.count, "event", "events");
     format!("{count} lost from {} to {}: {place}{whole}", from.millis(), to.millis())
+}
+
+fn degraded(degraded: &Degraded) -> String {
+    let Degraded { hook, unseen, why, delivers: _ } = degraded;
+    let missed =
+        if unseen.is_empty() { String::new() } else { format!("; may be missed: {}", unseen.join(", ")) };
+    format!("{hook}: {why}{missed}")
 }
 
 fn summary(totals: &Totals) -> String {

@@ -31,6 +31,9 @@ pub struct Baseline {
     pub sockets: Vec<(Decoded, Vec<Task>)>,
     /// Namespaces by inode number, with a path and their own addresses.
     pub namespaces: BTreeMap<u32, Namespace>,
+    /// Connections among them that no process has taken from their listener's queue yet, as far as the
+    /// reading tells; by iterators it is known to the kernel side already.
+    pub waiting: BTreeSet<SocketId>,
     /// Records that were not understood.
     pub unknown: u64,
 }
@@ -67,7 +70,7 @@ pub fn read(iterators: &mut Iterators, only: Option<u32>) -> Result<Baseline, Lo
         }
     }
     let unknown = found.unknown;
-    Ok(Baseline { sockets: found.sorted(), namespaces, unknown })
+    Ok(Baseline { sockets: found.sorted(), namespaces, waiting: BTreeSet::new(), unknown })
 }
 
 /// The TCP and UDP tables and the addresses of the calling thread's namespace.

@@ -3,19 +3,22 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    fs,
+    fs, io,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
 };
 
+use aya::maps::MapError;
 use rustix::time::{ClockId, clock_gettime};
-use tracer_common::{COUNTER_FAULTS, COUNTER_NO_STATE, COUNTER_RING_FULL};
+use tracer_common::{COUNTER_FAULTS, COUNTER_NO_STATE, COUNTER_RING_FULL, SocketState};
 
 use super::{
     baseline::{self, Baseline},
     flows::Flows,
     namespaces,
     processes::Processes,
+    proofs::Proofs,
+    selftest::Traffic,
     sockdiag,
 };
 use crate::{
@@ -23,13 +26,18 @@ use crate::{
         decode::{Decoded, Meaning, Task, decode},
         loader::{LoadError, Loaded},
     },
-    model::event::{BootNanos, Event, Fact, Lost, LostStage, SocketChange, SocketEvent},
+    model::event::{BootNanos, Event, Fact, Lost, LostStage, SocketChange, SocketEvent, SocketId},
 };
 
 /// A connect that sent no packet after this time did not get that far: nanoseconds.
 const ATTEMPT: BootNanos = 10_000_000;
 /// The sockets are read again at most this often, however much is lost: nanoseconds.
 const REREAD: BootNanos = 500_000_000;
+/// The kernel is asked at most this often for runs that it left out, a system call for each program:
+/// nanoseconds.
+const ASK_MISSED: BootNanos = 1_000_000_000;
+/// `BPF_NOEXIST` of `include/uapi/linux/bpf.h`.
+const NOEXIST: u64 = 1;
 /// Records taken in one go, so that what they give is told in between.
 const BATCH: usize = 4096;
 
@@ -43,6 +51,8 @@ pub struct Live {
     own: BTreeMap<u32, BTreeSet<IpAddr>>,
     attempts: VecDeque<Decoded>,
     losses: Losses,
+    /// Nothing where the self-test cannot have a namespace.
+    proofs: Option<Proofs>,
     facts: Vec<Fact>,
     /// The ring was empty at the last look: what a connect became is known as far as it goes.
     drained: bool,
@@ -53,6 +63,10 @@ struct Losses {
     ring: u64,
     faults: u64,
     state: u64,
+    /// Waiting connections for which the kernel had no room.
+    unmarked: u64,
+    missed: u64,
+    asked_at: BootNanos,
     unknown: u64,
     told_unknown: u64,
     since: BootNanos,
@@ -62,14 +76,17 @@ struct Losses {
 }
 
 impl Live {
-    /// Begins to read a loaded plan.
+    /// Begins to read a loaded plan, whose hooks the self-test proves.
     #[must_use]
-    pub fn new(loaded: Loaded, only: Option<u32>) -> Self {
+    pub fn new(loaded: Loaded, only: Option<u32>, proofs: Option<Proofs>) -> Self {
         let now = boot_now();
         let losses = Losses {
             ring: 0,
             faults: 0,
             state: 0,
+            unmarked: 0,
+            missed: 0,
+            asked_at: now,
             unknown: 0,
             told_unknown: 0,
             since: now,
@@ -86,6 +103,7 @@ impl Live {
             own: BTreeMap::new(),
             attempts: VecDeque::new(),
             losses,
+            proofs,
             facts: Vec::new(),
             drained: true,
         }
@@ -127,7 +145,28 @@ impl Live {
         for what in unread {
             tracing::warn!("not read: {what}");
         }
+        self.await_accepts(&found.waiting);
         Ok(found)
+    }
+
+    /// Tells the kernel side which connections wait in a listener's queue, as its iterators do by
+    /// themselves: the first use of one of these is its accept.
+    fn await_accepts(&mut self, waiting: &BTreeSet<SocketId>) {
+        if !self.loaded.accept_by_use {
+            return;
+        }
+        let state = SocketState { awaits_accept: 1, ..SocketState::default() };
+        let words: [u64; size_of::<SocketState>() / 8] = zerocopy::transmute!(state);
+        for id in waiting {
+            match self.loaded.sockets.insert(id.0, words, NOEXIST) {
+                Ok(()) => {}
+                Err(MapError::SyscallError(e)) if e.io_error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => {
+                    tracing::debug!("socket {} has no state: {error}", id.0);
+                    self.losses.unmarked += 1;
+                }
+            }
+        }
     }
 
     fn emit_seen(&mut self, decoded: Decoded, holders: &[Task], out: &mut Vec<Event>) {
@@ -231,8 +270,14 @@ impl Live {
         out.push(Event { at, fact: Fact::Socket(Box::new(event)) });
     }
 
-    /// What the passing of time brings: flows whose period is over, connects that got nowhere.
+    /// What the passing of time brings: flows whose period is over, connects that got nowhere, proofs that
+    /// are due.
     pub fn tick(&mut self, now: BootNanos, out: &mut Vec<Event>) {
+        if let Some(proofs) = &mut self.proofs
+            && proofs.next_due().is_some_and(|due| due <= now)
+        {
+            proofs.begin(&mut self.loaded.proof);
+        }
         for event in self.flows.check(&mut self.loaded.flows, now) {
             self.push(event, now, out);
         }
@@ -267,7 +312,24 @@ impl Live {
     pub fn next_due(&self) -> Option<BootNanos> {
         let attempt = self.attempts.front().map(|attempt| attempt.at + ATTEMPT);
         let reread = (self.losses.pending > 0).then_some(self.losses.reread_at + REREAD);
-        [attempt, self.flows.next_due(), reread].into_iter().flatten().min()
+        let proof = self.proofs.as_ref().and_then(Proofs::next_due);
+        [attempt, self.flows.next_due(), reread, proof].into_iter().flatten().min()
+    }
+
+    /// The outcome of the self-test's next round; never, where there is none.
+    pub async fn proof(&mut self) -> Traffic {
+        match &mut self.proofs {
+            Some(proofs) => proofs.report().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Tells what a round of the self-test changed.
+    pub fn judge(&mut self, traffic: &Traffic, out: &mut Vec<Event>) {
+        let Some(proofs) = &mut self.proofs else { return };
+        let told = proofs.judge(traffic, &self.loaded.hooks, &self.loaded.proof);
+        let at = boot_now();
+        out.extend(told.into_iter().map(|told| Event { at, fact: Fact::Degraded(told) }));
     }
 
     /// Tells what was lost since the last time; after lost records the sockets are read again.
@@ -287,8 +349,10 @@ impl Live {
             self.resync(now, out)?;
         }
         let faults = self.loaded.control.counter(COUNTER_FAULTS);
-        let state = self.loaded.control.counter(COUNTER_NO_STATE);
+        let state = self.loaded.control.counter(COUNTER_NO_STATE) + self.losses.unmarked;
+        let missed = self.missed(now, last);
         let counts = [
+            (LostStage::Hook, missed - self.losses.missed),
             (LostStage::Field, faults - self.losses.faults),
             (LostStage::State, state - self.losses.state),
             (LostStage::Record, self.losses.unknown - self.losses.told_unknown),
@@ -297,10 +361,19 @@ impl Live {
             let lost = Lost { stage, count, from: self.losses.since, to: now, resynced: false };
             out.push(Event { at: now, fact: Fact::Lost(lost) });
         }
-        (self.losses.faults, self.losses.state, self.losses.told_unknown) =
-            (faults, state, self.losses.unknown);
+        (self.losses.faults, self.losses.state) = (faults, state);
+        (self.losses.missed, self.losses.told_unknown) = (missed, self.losses.unknown);
         self.losses.since = now;
         Ok(())
+    }
+
+    /// Runs that the kernel left out so far, as it said when it was asked last.
+    fn missed(&mut self, now: BootNanos, last: bool) -> u64 {
+        if !last && now < self.losses.asked_at + ASK_MISSED {
+            return self.losses.missed;
+        }
+        self.losses.asked_at = now;
+        self.loaded.missed().max(self.losses.missed)
     }
 
     fn resync(&mut self, now: BootNanos, out: &mut Vec<Event>) -> Result<(), LoadError> {

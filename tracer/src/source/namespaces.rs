@@ -16,12 +16,14 @@ use rustix::{
 
 use crate::model::address::canonical;
 
-/// Every network namespace that a task is in or that is mounted, by inode number, with a path to it.
+/// Every network namespace that a task is in or that is mounted, by inode number, with a path to it. The
+/// self-test's is not among them: of the tracer itself only the first thread counts.
 #[must_use]
 pub fn reachable() -> BTreeMap<u32, PathBuf> {
     let mut found = BTreeMap::new();
     add(&mut found, PathBuf::from("/proc/self/ns/net"));
-    for process in numbered(Path::new("/proc")) {
+    let own = fs::read_link("/proc/self").map(|number| Path::new("/proc").join(number)).ok();
+    for process in numbered(Path::new("/proc")).filter(|process| own.as_ref() != Some(process)) {
         for task in numbered(&process.join("task")) {
             add(&mut found, task.join("ns/net"));
         }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    model::event::{Event, Fact, PolicyFile, Process, Start},
+    model::event::{Degraded, Event, Fact, PolicyFile, Process, Start},
     sink::{
         escape::escape,
         recording::{FORMAT, Header},
@@ -68,6 +68,7 @@ fn texts(fact: &Fact) -> impl Iterator<Item = &str> {
         Fact::Start(start) => start_texts(start),
         Fact::Policy(PolicyFile { path, .. }) => vec![path],
         Fact::Process(process) => process_texts(process),
+        Fact::Degraded(degraded) => degraded_texts(degraded),
         Fact::Clock(_)
         | Fact::Services(_)
         | Fact::Addresses { .. }
@@ -86,6 +87,11 @@ fn start_texts(start: &Start) -> Vec<&String> {
     let parts =
         start.coverage.iter().flat_map(|part| [Some(&part.event), part.by.as_ref(), part.why.as_ref()]);
     [&start.version, &start.kernel, &start.hooks].into_iter().chain(parts.flatten()).collect()
+}
+
+fn degraded_texts(degraded: &Degraded) -> Vec<&String> {
+    let Degraded { hook, unseen, why, delivers: _ } = degraded;
+    [hook, why].into_iter().chain(unseen).collect()
 }
 
 fn process_texts(process: &Process) -> Vec<&String> {

@@ -143,6 +143,11 @@ impl Found {
         self.baseline.namespaces.insert(number, Namespace { path, own });
         for (protocol, entry) in entries {
             let decoded = decoded(number, at, protocol, ports.as_ref(), &entry);
+            // One that its process has left is in another state: the kernel closes it.
+            let open = matches!(entry.state, State::Established | State::CloseWait);
+            if entry.inode == 0 && open && protocol == Protocol::Tcp {
+                self.baseline.waiting.insert(entry.id);
+            }
             if !baseline::is_unbound(&decoded) {
                 self.sockets.insert((number, entry.id), (entry.inode, decoded));
             }

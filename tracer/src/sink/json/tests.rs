@@ -118,6 +118,15 @@ fn a_gap_tells_where_how_many_and_when() {
 }
 
 #[test]
+fn a_quiet_hook_is_told_with_what_it_saw_and_told_again_when_it_is_back() {
+    let head = r#"{"schema":1,"record":"degraded","seq":3,"time":"2026-11-22T21:04:05.123456789Z","#;
+    let quiet = r#""hook":"cgroup sendmsg4","unseen":["udp"],"why":"it was detached","delivers":false}"#;
+    assert_eq!(line(&samples::degraded(false), 3, None), format!("{head}{quiet}"));
+    let back = r#""hook":"cgroup sendmsg4","unseen":[],"why":"delivers again","delivers":true}"#;
+    assert_eq!(line(&samples::degraded(true), 3, None), format!("{head}{back}"));
+}
+
+#[test]
 fn the_end_counts() {
     let expected = concat!(
         r#"{"schema":1,"record":"end","seq":4,"time":"2026-11-22T21:04:05.123456789Z","events":1204,"#,

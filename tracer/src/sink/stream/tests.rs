@@ -152,6 +152,15 @@ fn start_gaps_and_end_find_their_way_without_room() {
 }
 
 #[test]
+fn a_degraded_hook_is_told_without_room_and_in_its_place() {
+    let mut stream = stream(0, false);
+    push(&mut stream, &samples::flag(1, listener()));
+    push(&mut stream, &samples::degraded(false));
+    assert_eq!(stream.out().records(), ["gap", "degraded"]);
+    assert_eq!((&stream.out().lines[0]["seq"], &stream.out().lines[1]["seq"]), (&1.into(), &2.into()));
+}
+
+#[test]
 fn text_goes_the_same_way() {
     let (reader, fd) = rustix::pipe::pipe().unwrap();
     let view = View { colour: false, home: None };

@@ -159,6 +159,13 @@ fn a_gap_says_where_and_when() {
 }
 
 #[test]
+fn a_quiet_hook_is_told_with_what_may_be_missed() {
+    let quiet = "21:04:05.123  degraded    cgroup sendmsg4: it was detached; may be missed: udp";
+    expect(&samples::degraded(false), &[quiet]);
+    expect(&samples::degraded(true), &["21:04:05.123  degraded    cgroup sendmsg4: delivers again"]);
+}
+
+#[test]
 fn the_end_sums_up() {
     expect(
         &samples::finish(),
@@ -177,6 +184,7 @@ fn colours_change_nothing_but_the_colour() {
         samples::clear(1, samples::listener()),
         samples::event(samples::udp_server()),
         samples::gap(1),
+        samples::degraded(false),
         samples::finish(),
     ];
     for output in outputs {

@@ -10,6 +10,9 @@ pub(crate) const LOADS: &str = "loads";
 /// Begins the line of a plan.
 const PLAN: &str = "plan";
 
+/// Begins the line of the plan that the tracer would choose.
+const USES: &str = "uses";
+
 /// A program of a plan.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Program {
@@ -40,7 +43,8 @@ impl Listing {
             match line.split('\t').collect::<Vec<_>>().as_slice() {
                 [_] => {}
                 [PLAN, name, outcome] => listing.plans.push(((*name).to_owned(), (*outcome).to_owned())),
-                [plan, name, _attach_point, outcome, instructions] => listing.programs.push(Program {
+                [USES, _plan] => {}
+                [plan, name, _attach_point, outcome, instructions, _size] => listing.programs.push(Program {
                     plan: (*plan).to_owned(),
                     name: (*name).to_owned(),
                     outcome: (*outcome).to_owned(),
@@ -80,10 +84,11 @@ mod tests {
     fn programs_and_plans_are_read_among_other_lines() {
         let listing = Listing::read(&lines(&[
             "[    1.2] random: crng init done",
-            "fentry\ttcp_connect\ttcp_connect\tloaded\t311",
-            "kprobe\ttcp_connect\ttcp_connect\tno such function\t-",
+            "fentry\ttcp_connect\ttcp_connect\tloaded\t311\t2480",
+            "kprobe\ttcp_connect\ttcp_connect\tno such function\t-\t-",
             "plan\tfentry\tloads",
             "plan\tkprobe\tno such function",
+            "uses\tfentry",
             "",
         ]))
         .unwrap();
@@ -95,8 +100,8 @@ mod tests {
 
     #[test]
     fn what_is_cut_off_or_garbled_is_an_error() {
-        assert!(Listing::read(&lines(&["fentry\ta\tb\tloaded\t3"])).is_err());
+        assert!(Listing::read(&lines(&["fentry\ta\tb\tloaded\t3\t8"])).is_err());
         assert!(Listing::read(&lines(&["fentry\ta\tb\tloaded", "plan\tfentry\tloads"])).is_err());
-        assert!(Listing::read(&lines(&["fentry\ta\tb\tloaded\tmany", "plan\tfentry\tloads"])).is_err());
+        assert!(Listing::read(&lines(&["fentry\ta\tb\tloaded\tmany\t8", "plan\tfentry\tloads"])).is_err());
     }
 }
