@@ -37,13 +37,9 @@ fn forced_plan(bench: &Bench) -> Result<()> {
 }
 
 fn plan_in_use(bench: &Bench) -> Result<()> {
-    let network = Network::new()?;
     let records = match &bench.common {
-        Some(file) => {
-            bench.watch(&network)?.finish()?;
-            whole_lines(&std::fs::read_to_string(file)?)?
-        }
-        None => bench.watch_alone(&network)?.finish()?.records,
+        Some(file) => whole_lines(&std::fs::read_to_string(file)?)?,
+        None => bench.watch_alone(&Network::new()?)?.finish()?.records,
     };
     let start = records.first().context("no record")?;
     start.claim("the first record is the start", start.kind() == "start")?;

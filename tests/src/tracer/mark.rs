@@ -36,15 +36,20 @@ impl Marks {
     /// it is that has this namespace's number now.
     pub(super) fn listeners(&self, stream: &Stream) -> Result<()> {
         for (netns, ip) in [(&self.a, A4), (&self.b, B4)] {
-            let (_listener, address) = listener(netns, ip)?;
-            wait(stream, "the mark of a listener", 1, |r| r.local() == Some(address))?;
+            let address = next(ip);
+            // A namespace that nobody stands in is not found without hooks.
+            netns.enter(|| {
+                let _listener = TcpListener::bind(address).context("binding a mark")?;
+                wait(stream, "the mark of a listener", 1, |r| r.local() == Some(address))
+            })?;
         }
         Ok(())
     }
 
     /// A session that nobody accepts: it is told when the tracer has given up waiting for its accept.
     pub(super) fn session(&self, stream: &Stream) -> Result<()> {
-        let (_listener, address) = listener(&self.b, B4)?;
+        let address = next(B4);
+        let _listener = self.b.enter(|| TcpListener::bind(address).context("binding a mark"))?;
         let _session = self.a.enter(|| TcpStream::connect(address).context("connecting a mark"))?;
         wait(stream, "the mark of a session", 1, |r| r.tells("established") && r.local() == Some(address))
     }
@@ -59,12 +64,6 @@ impl Marks {
         }
         wait(stream, "the mark of a flow", 2, |r| r.tells("udp") && r.remote() == Some(address))
     }
-}
-
-fn listener(netns: &Netns, ip: IpAddr) -> Result<(TcpListener, SocketAddr)> {
-    let address = next(ip);
-    let listener = netns.enter(|| TcpListener::bind(address).context("binding a mark"))?;
-    Ok((listener, address))
 }
 
 fn next(ip: IpAddr) -> SocketAddr {
