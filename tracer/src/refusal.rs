@@ -11,6 +11,8 @@ const KPROBES: &str = "/sys/bus/event_source/devices/kprobe";
 const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
 /// How the kernel's EPERM is written.
 const EPERM: &str = "Operation not permitted";
+/// Begins the names of the helpers that read the kernel's memory.
+const READ: &str = "bpf_probe_read";
 
 /// What a refusal may come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,15 +41,13 @@ impl Machine {
         if !self.capable {
             return why.to_owned(); // whatever else there is, capabilities come first
         }
-        let locked = self.lockdown.as_deref() == Some("confidentiality");
+        let reads = plan == "kprobe" || why.contains(READ);
         match plan {
             "kprobe" if !self.kprobes => format!("this kernel has no kprobes (CONFIG_KPROBES); {why}"),
-            "kprobe" if locked => {
-                format!(
-                    "the kernel is locked down (confidentiality), which forbids kprobes and programs that read \
-                     its memory; {why}"
-                )
-            }
+            _ if reads && self.lockdown.as_deref() == Some("confidentiality") => format!(
+                "the kernel is locked down (confidentiality), which forbids kprobes and programs that read its \
+                 memory; {why}"
+            ),
             _ if why.contains(EPERM) => format!("{why}: {}", self.forbidden()),
             _ => why.to_owned(),
         }
@@ -83,8 +83,17 @@ mod tests {
     fn a_kernel_without_kprobes_is_named() {
         let why = machine(false, "", true).explain("kprobe", "kprobe tcp_connect: no such file");
         assert!(why.starts_with("this kernel has no kprobes"), "{why}");
-        let why = machine(true, "none integrity [confidentiality]", true).explain("kprobe", "x");
-        assert!(why.contains("(confidentiality)"), "{why}");
+    }
+
+    #[test]
+    fn lockdown_is_named_where_a_program_reads_memory() {
+        let locked = machine(true, "none integrity [confidentiality]", true);
+        let helper = "program of this type cannot use helper bpf_probe_read#4";
+        for (plan, why) in [("kprobe", "x"), ("fentry", helper)] {
+            assert!(locked.explain(plan, why).contains("(confidentiality)"), "{plan}");
+        }
+        assert_eq!(locked.explain("fentry", "no BTF"), "no BTF");
+        assert_eq!(machine(true, "none [integrity]", true).explain("fentry", helper), helper);
     }
 
     #[test]

@@ -407,6 +407,11 @@ pub fn clock_offset() -> i64 {
     wall.saturating_sub(i64::try_from(boot_now()).unwrap_or(i64::MAX))
 }
 
+/// Processor time that this process has used, nanoseconds.
+pub(super) fn cpu_time() -> u64 {
+    nanos(ClockId::ProcessCPUTime)
+}
+
 fn nanos(clock: ClockId) -> u64 {
     let time = clock_gettime(clock);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);

@@ -16,20 +16,24 @@ use rustix::{
 
 use crate::model::address::canonical;
 
-/// Every network namespace that a task is in or that is mounted, by inode number, with a path to it. The
-/// self-test's is not among them: of the tracer itself only the first thread counts.
+/// Every network namespace that a task is in or that is mounted, by inode number, with the path to it that is
+/// likely to last longest: a mount, a process's first thread, any other thread. The self-test's is not among
+/// them: of the tracer itself only the first thread counts.
 #[must_use]
 pub fn reachable() -> BTreeMap<u32, PathBuf> {
     let mut found = BTreeMap::new();
     add(&mut found, PathBuf::from("/proc/self/ns/net"));
-    let own = fs::read_link("/proc/self").map(|number| Path::new("/proc").join(number)).ok();
-    for process in numbered(Path::new("/proc")).filter(|process| own.as_ref() != Some(process)) {
-        for task in numbered(&process.join("task")) {
-            add(&mut found, task.join("ns/net"));
-        }
-    }
     for path in mounted() {
         add(&mut found, path);
+    }
+    let own = fs::read_link("/proc/self").map(|number| Path::new("/proc").join(number)).ok();
+    let others = numbered(Path::new("/proc")).filter(|process| own.as_ref() != Some(process));
+    let others: Vec<PathBuf> = others.collect();
+    for process in &others {
+        add(&mut found, process.join("ns/net"));
+    }
+    for process in &others {
+        numbered(&process.join("task")).for_each(|task| add(&mut found, task.join("ns/net")));
     }
     found
 }

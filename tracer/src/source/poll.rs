@@ -9,7 +9,12 @@ use std::{
     time::Duration,
 };
 
-use super::{baseline::Baseline, live::boot_now, processes::Processes, sockdiag};
+use super::{
+    baseline::Baseline,
+    live::{boot_now, cpu_time},
+    processes::Processes,
+    sockdiag,
+};
 use crate::{
     bpf::decode::{Decoded, Task},
     model::event::{
@@ -19,8 +24,8 @@ use crate::{
 
 /// From the beginning of one reading to that of the next.
 pub const PERIOD: Duration = Duration::from_millis(500);
-/// Of the time, at most one part in so many is spent on reading: where reading takes long, the period
-/// is stretched.
+/// Of a processor's time, at most one part in so many is spent on reading: where reading takes long, the
+/// period is stretched.
 const SHARE: u64 = 10;
 
 /// Sockets as they were read last.
@@ -41,14 +46,14 @@ impl Poll {
     /// Reads the sockets for the first time; `only` restricts it to one namespace.
     #[must_use]
     pub fn begin(only: Option<u32>) -> Self {
-        let begun = boot_now();
+        let (begun, used) = (boot_now(), cpu_time());
         let (found, unread) = sockdiag::read(only);
         Self {
             only,
             processes: Processes::new(),
             own: BTreeMap::new(),
             known: Known::default(),
-            next: next(begun, boot_now()),
+            next: next(begun, cpu_time() - used),
             unknown: 0,
             first: Some(found),
             coverage: coverage(&unread),
@@ -72,13 +77,13 @@ impl Poll {
         if now < self.next {
             return;
         }
+        let used = cpu_time();
         let (found, unread) = sockdiag::read(self.only);
         for what in unread {
             tracing::debug!("not read: {what}");
         }
-        let read = boot_now();
-        self.next = next(now, read);
-        self.tell(found, read, out);
+        self.next = next(now, cpu_time() - used);
+        self.tell(found, boot_now(), out);
     }
 
     /// When [`Poll::tick`] has something to do next.
@@ -110,9 +115,10 @@ impl Poll {
     }
 }
 
-fn next(begun: BootNanos, ended: BootNanos) -> BootNanos {
+/// When to read next, after a reading that used so many nanoseconds of processor time.
+fn next(begun: BootNanos, used: u64) -> BootNanos {
     let period = BootNanos::try_from(PERIOD.as_nanos()).unwrap_or(BootNanos::MAX);
-    begun + period.max(ended.saturating_sub(begun) * SHARE)
+    begun + period.max(used * SHARE)
 }
 
 /// The sockets of the reading before.
@@ -199,7 +205,7 @@ fn coverage(unread: &[String]) -> Vec<Coverage> {
             "seen",
             format!(
                 "sock_diag and /proc, read again every {ms} ms; less often where reading takes more than a \
-                 tenth of that"
+                 tenth of that in processor time"
             ),
         ),
         seen("close", "absence from two readings; without byte counts".to_owned()),
@@ -312,8 +318,8 @@ mod tests {
 
     #[test]
     fn long_readings_stretch_the_period() {
-        assert_eq!(next(1_000, 1_000 + 10_000_000), 1_000 + 500_000_000);
-        assert_eq!(next(1_000, 1_000 + 200_000_000), 1_000 + 2_000_000_000);
+        assert_eq!(next(1_000, 10_000_000), 1_000 + 500_000_000);
+        assert_eq!(next(1_000, 200_000_000), 1_000 + 2_000_000_000);
     }
 
     #[test]
