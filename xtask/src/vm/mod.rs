@@ -13,6 +13,7 @@ use kernel::Kernel;
 use qemu::Ending;
 use variant::Variant;
 
+mod counter;
 mod cpio;
 mod guest;
 mod initramfs;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use super::counter;
 use super::protocol::EXIT;
 use crate::architecture::Architecture;
 use crate::debian::{self, Need};
@@ -119,14 +120,15 @@ fn command(boot: &Boot<'_>) -> Command {
         Architecture::X86_64 => {
             // Without cmpxchg16b: with it, emulation in QEMU 7.2 lets the guest's allocator crash under load.
             qemu.args(["-cpu", "max,-cx16"]);
-            // On a busy host the clock's watchdog takes the clock for broken; then the kernel rewrites its own
-            // code, which emulation can get wrong (see EMULATION_FAULT), and reads a much slower clock.
-            "ttyS0 tsc=reliable"
+            // On a busy host the kernel measures its clock wrongly, finds that out later and rewrites its own code,
+            // which emulation can get wrong (see EMULATION_FAULT). The emulated counter is the host's: its rate
+            // is told.
+            format!("ttyS0 tsc=reliable tsc_early_khz={}", counter::kilohertz())
         }
         Architecture::Aarch64 => {
             // The architecture's own algorithm of pointer authentication takes most of the time in emulation.
             qemu.args(["-machine", "virt", "-cpu", "max,pauth-impdef=on"]);
-            "ttyAMA0"
+            "ttyAMA0".to_owned()
         }
     };
     qemu.args(["-accel", "tcg,thread=multi", "-m", "1024", "-smp", "2"]);
