@@ -57,6 +57,8 @@ pub const DECLARED: &[Declared] = &[
     polled("blocked-stdout-*", MISSED),
     polled("way-*", MISSED),
     polled("masked-*", "nothing is read by BTF"),
+    absent("6.12-arm64/*", "way-32-bit-connect", "another processor has no `int 0x80`"),
+    absent("7.x/*", "way-udp-lite", "the kernel has UDP-Lite no more"),
     lacking("kprobes-switched-off-*", "all kprobes of a machine are switched off in guests alone"),
     lacking("way-io-uring-*", "io_uring may be switched off"),
     lacking("way-multipath-tcp", "a kernel may be built without MPTCP"),
@@ -70,6 +72,11 @@ const MISSED: &str = "without hooks an event that leaves nothing behind is misse
 /// What cannot hold where the sockets are only read again and again.
 const fn polled(scenario: &'static str, reason: &'static str) -> Declared {
     Declared { cell: "*", plan: Some(Plan::Poll), scenario, how: How::Fails, reason }
+}
+
+/// What a kernel of the matrix does not have.
+const fn absent(cell: &'static str, scenario: &'static str, reason: &'static str) -> Declared {
+    Declared { cell, plan: None, scenario, how: How::Lacks, reason }
 }
 
 /// What a machine of which nothing is known may lack.

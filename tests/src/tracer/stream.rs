@@ -13,7 +13,7 @@ use super::mark;
 use crate::records::Record;
 
 /// Within this time a record must have come after its cause.
-const RECORD_LIMIT: Duration = Duration::from_secs(10);
+const RECORD_LIMIT: Duration = Duration::from_secs(30);
 /// So many of the last records are shown when an expected one does not come.
 const SHOWN: usize = 30;
 

@@ -122,6 +122,7 @@ pub(super) fn before_exec(to: SocketAddr) -> Result<u32, Errno> {
 }
 
 /// Whether a process that does this lives to tell that it worked.
+#[cfg(target_arch = "x86_64")]
 pub(super) fn survives(work: impl FnMut() -> Result<(), Errno> + Send + Sync + 'static) -> bool {
     start(work).and_then(ended).is_ok()
 }
