@@ -13,6 +13,8 @@ pub enum How {
     Fails,
     /// The kernel has not what the scenario works with. On a machine of which nothing is known it may.
     Lacks,
+    /// It holds or fails by chance, for a reason that lies in the kernel.
+    Wavers,
 }
 
 /// One declaration.
@@ -59,6 +61,12 @@ pub const DECLARED: &[Declared] = &[
     polled("masked-*", "nothing is read by BTF"),
     absent("6.12-arm64/*", "way-32-bit-connect", "another processor has no `int 0x80`"),
     absent("7.x/*", "way-udp-lite", "the kernel has UDP-Lite no more"),
+    wavering("7.x/*", "short-connections-*", LEFT_OUT),
+    wavering("7.x/*", "load-stays-whole", LEFT_OUT),
+    wavering("7.x/*", "blocked-stdout-*", LEFT_OUT),
+    masked("close-counts-*", "the places of the byte counts are masked"),
+    before_6_3("5.10/*", "accept-with-null-*"),
+    before_6_3("6.1/*", "accept-with-null-*"),
     lacking("kprobes-switched-off-*", "all kprobes of a machine are switched off in guests alone"),
     lacking("way-io-uring-*", "io_uring may be switched off"),
     lacking("way-multipath-tcp", "a kernel may be built without MPTCP"),
@@ -68,6 +76,26 @@ pub const DECLARED: &[Declared] = &[
 
 const LATE: &str = "without hooks a socket is told as seen, not by what was done with it";
 const MISSED: &str = "without hooks an event that leaves nothing behind is missed";
+
+const LEFT_OUT: &str = "from 7.0 on a task may be preempted in a tracepoint's program, and the kernel does not run a \
+    program inside itself: what it leaves out is told as a gap of stage `hook`, and the sockets are read again";
+
+/// What may fail by chance.
+const fn wavering(cell: &'static str, scenario: &'static str, reason: &'static str) -> Declared {
+    Declared { cell, plan: None, scenario, how: How::Wavers, reason }
+}
+
+/// What needs a member that is masked.
+const fn masked(scenario: &'static str, reason: &'static str) -> Declared {
+    Declared { cell: "*/masked", plan: None, scenario, how: How::Fails, reason }
+}
+
+/// What the tracepoint plan sees by the first bytes of a connection.
+const fn before_6_3(cell: &'static str, scenario: &'static str) -> Declared {
+    let reason = "the tracepoints of the first bytes came with 6.3: without room for the peer's address the accept is \
+        told when the socket is released";
+    Declared { cell, plan: Some(Plan::Tracepoint), scenario, how: How::Fails, reason }
+}
 
 /// What cannot hold where the sockets are only read again and again.
 const fn polled(scenario: &'static str, reason: &'static str) -> Declared {

@@ -58,9 +58,12 @@ impl Verdict {
         let mut rules: Vec<String> = record.rules().into_iter().map(str::to_owned).collect();
         rules.sort_unstable();
         let own = |pointer: &str| record.text(pointer).to_owned();
+        // On a slow machine a session may be flagged before anybody is seen to accept it.
+        let inbound =
+            own("/socket/direction") == "inbound" && ["accept", "established"].contains(&&*own("/event"));
         Some(Self {
-            record: own("/record"),
-            event: own("/event"),
+            record: if inbound { String::new() } else { own("/record") },
+            event: if inbound { "accept".to_owned() } else { own("/event") },
             verdict: own("/verdict"),
             rules,
             protocol: own("/socket/protocol"),

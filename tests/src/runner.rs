@@ -206,10 +206,11 @@ fn judge(outcome: Outcome, declared: Option<&'static Declared>, anywhere: bool) 
     match (outcome, how) {
         (Outcome::Passed(said), None) => Verdict::Passed(said),
         (Outcome::Passed(said), Some((How::Lacks, _))) if anywhere => Verdict::Passed(said),
+        (Outcome::Passed(said), Some((How::Wavers, _))) => Verdict::Passed(said),
         (Outcome::Passed(_), Some((_, reason))) => {
             Verdict::Failed(format!("declared to fail, but holds; declared was: {reason}"))
         }
-        (Outcome::Failed(_), Some((How::Fails, reason)))
+        (Outcome::Failed(_), Some((How::Fails | How::Wavers, reason)))
         | (Outcome::Lacks(_), Some((How::Lacks, reason))) => Verdict::Declared(reason),
         (Outcome::Failed(why), _) => Verdict::Failed(why),
         (Outcome::Lacks(what), _) => Verdict::Failed(format!("{}, which is not declared", what.trim())),

@@ -2,8 +2,9 @@
 //! namespace, and tells nothing else of it.
 
 /// Programs that leave marks; a program's place here is its slot in the map of marks.
-pub const PROGRAMS: [&str; 51] = [
+pub const PROGRAMS: [&str; 52] = [
     "state_change",
+    "state_change_inside",
     "tcp_connect",
     "tcp_v4_connect",
     "tcp_v6_connect",

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, LruHashMap, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use tracer_common::{CONTROL_ENTRIES, Offsets, PROGRAMS, Settings, SocketState};
 
@@ -29,6 +29,10 @@ pub(crate) static SOCKETS: HashMap<u64, SocketState> = HashMap::with_max_entries
 /// Arguments of calls whose return is hooked too, by task and function.
 #[map]
 pub(crate) static CALLS: LruHashMap<CallKey, Call> = LruHashMap::with_max_entries(8_192, 0);
+
+/// Not 0 on a CPU while the first program on `inet_sock_set_state` is at work there.
+#[map]
+pub(crate) static AT_WORK: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
 /// A mark for each program that ran for the self-test's namespace.
 #[map]

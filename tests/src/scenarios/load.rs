@@ -42,15 +42,16 @@ struct Traffic {
     server: Actor,
     listener: i32,
     load: Load,
+    quick: bool,
 }
 
 impl Traffic {
-    fn prepare(load: Load) -> Result<Self> {
+    fn prepare(bench: &Bench) -> Result<Self> {
         let network = Network::new()?;
         network.a.sysctl("ipv4/ip_local_port_range", "1024 65000")?;
         let (client, mut server) = (Actor::start(&network.a)?, Actor::start(&network.a)?);
         let listener = server.listen(format!("0.0.0.0:{PORT}").parse()?)?;
-        Ok(Self { network, client, server, listener, load })
+        Ok(Self { network, client, server, listener, load: load_of(bench), quick: bench.quick })
     }
 
     fn begin(&mut self) -> Result<()> {
@@ -82,13 +83,15 @@ impl Traffic {
     fn check_pace(&self, generated: &Outcome) -> Result<()> {
         let rate = generated.count * 1000 / generated.took_ms.max(1);
         println!("{} connections at {rate} a second", generated.count);
-        ensure!(rate >= self.load.rate * 8 / 10, "this machine came to {rate} connections a second only");
+        // How fast an emulated machine is says nothing of the tracer.
+        let least = if self.quick { 0 } else { self.load.rate * 8 / 10 };
+        ensure!(rate >= least, "this machine came to {rate} connections a second only");
         Ok(())
     }
 }
 
 fn stays_whole(bench: &Bench) -> Result<()> {
-    let mut traffic = Traffic::prepare(load_of(bench))?;
+    let mut traffic = Traffic::prepare(bench)?;
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("stdout");
     let mut command = bench.subject.live(&["--all"]);
@@ -108,7 +111,7 @@ fn stays_whole(bench: &Bench) -> Result<()> {
 }
 
 fn blocked(bench: &Bench) -> Result<()> {
-    let mut traffic = Traffic::prepare(load_of(bench))?;
+    let mut traffic = Traffic::prepare(bench)?;
     let inode = traffic.network.a.inode();
     let mut command = bench.subject.live(&["--all", "--netns", &inode.to_string()]);
     let mut process = Process::start_ready(command.stdout(Stdio::piped()))?;

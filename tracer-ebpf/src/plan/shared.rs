@@ -6,8 +6,10 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, SockContext, SockOpsContext},
 };
 
+use tracer_common::COUNTER_INSIDE;
+
 use super::tracepoint::{ALLOW, Place, full_socket};
-use crate::{handlers::tcp, proof::proven, sock::Sock};
+use crate::{emit::add, handlers::tcp, maps::AT_WORK, proof::proven, sock::Sock};
 
 /// `BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB`: an inbound connection, before it becomes ESTABLISHED.
 const PASSIVE_ESTABLISHED: u32 = 5;
@@ -15,15 +17,48 @@ const PASSIVE_ESTABLISHED: u32 = 5;
 /// `inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub(crate) fn state_change(ctx: BtfTracePointContext) -> i32 {
+    set_at_work(1);
+    let sk = Sock(ctx.arg(0));
+    if !proven!("state_change", sk) {
+        changed(&ctx, sk);
+    }
+    set_at_work(0);
+    0
+}
+
+/// The same, attached behind [`state_change`]. Since 6.1 the kernel does not run a program inside itself, and
+/// states change in interrupts as well: one that comes while the first is at work finds only this one.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub(crate) fn state_change_inside(ctx: BtfTracePointContext) -> i32 {
+    let sk = Sock(ctx.arg(0));
+    if !proven!("state_change_inside", sk) && is_at_work() {
+        add(COUNTER_INSIDE, 1);
+        changed(&ctx, sk);
+    }
+    0
+}
+
+#[inline(always)]
+fn changed(ctx: &BtfTracePointContext, sk: Sock) {
     let old: i32 = ctx.arg(1);
     let new: i32 = ctx.arg(2);
     #[cfg(feature = "log")]
-    aya_log_ebpf::debug!(&ctx, "inet_sock_set_state: {} to {}", old, new);
-    let sk = Sock(ctx.arg(0));
-    if !proven!("state_change", sk) {
-        tcp::state_change(sk, old as u8, new as u8);
+    aya_log_ebpf::debug!(ctx, "inet_sock_set_state: {} to {}", old, new);
+    tcp::state_change(sk, old as u8, new as u8);
+}
+
+#[inline(always)]
+fn set_at_work(value: u64) {
+    if let Some(place) = AT_WORK.get_ptr_mut(0) {
+        // SAFETY: this CPU's own entry.
+        unsafe { place.write_volatile(value) };
     }
-    0
+}
+
+#[inline(always)]
+fn is_at_work() -> bool {
+    // SAFETY: this CPU's own entry.
+    AT_WORK.get_ptr(0).is_some_and(|place| unsafe { place.read_volatile() } != 0)
 }
 
 /// Every socket that a process makes: where tracing programs cannot ask for a socket's cookie, this

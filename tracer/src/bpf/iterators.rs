@@ -72,8 +72,8 @@ impl Iterators {
     }
 
     /// The plan's programs that are loaded.
-    pub(super) fn programs(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.ebpf.programs().filter_map(|(_, program)| program.fd().ok()).map(AsFd::as_fd)
+    pub(super) fn programs(&self) -> impl Iterator<Item = (&str, BorrowedFd<'_>)> {
+        self.ebpf.programs().filter_map(|(name, program)| Some((name, program.fd().ok()?.as_fd())))
     }
 
     /// Prepares a walk.

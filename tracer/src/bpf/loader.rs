@@ -10,7 +10,7 @@ use aya::{
 };
 use rustix::process::{Resource, Rlimit, setrlimit};
 use thiserror::Error;
-use tracer_common::{FlowKey, Settings, SocketState};
+use tracer_common::{COUNTER_INSIDE, FlowKey, Settings, SocketState};
 use zerocopy::IntoBytes;
 
 use super::{
@@ -101,11 +101,14 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Runs of the programs that the kernel left out so far, as far as it counts them.
+    /// Runs of the programs that the kernel left out so far, as far as it counts them, but for those in
+    /// whose place another program ran.
     #[must_use]
     pub fn missed(&self) -> u64 {
-        let programs = self.iterators.programs().map(missed::by_program);
-        programs.chain(self.probes.iter().map(missed::by_link)).sum()
+        let programs = self.iterators.programs().filter(|(name, _)| *name != "state_change_inside");
+        let programs: u64 = programs.map(|(_, fd)| missed::by_program(fd)).sum();
+        let probes: u64 = self.probes.iter().map(missed::by_link).sum();
+        (programs + probes).saturating_sub(self.control.counter(COUNTER_INSIDE))
     }
 }
 

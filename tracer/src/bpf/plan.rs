@@ -99,6 +99,14 @@ const fn optional(
 const STATE: Hook =
     hook("state_change", Attach::Tracepoint("inet_sock_set_state"), &["established", "failed", "close"]);
 
+/// Behind [`STATE`], for changes that interrupt it.
+const STATE_INSIDE: Hook = optional(
+    "state_change_inside",
+    Attach::Tracepoint("inet_sock_set_state"),
+    &["established", "failed", "close"],
+    "",
+);
+
 /// See to it that every socket has a cookie before another hook meets it. They come first, and the sockets
 /// that are there already are named by sock_diag before the next hook.
 const NAME_SOCKETS: Hook = hook("name_sockets", Attach::CgroupSock, &["identity"]).when(When::NoCookie);
@@ -113,6 +121,7 @@ pub const FENTRY: Plan = Plan {
         NAME_SOCKETS,
         NAME_CONNECTIONS,
         STATE,
+        STATE_INSIDE,
         hook("tcp_connect", Attach::Fentry("tcp_connect"), &["connect"]),
         hook("listen_start", Attach::Fexit("inet_csk_listen_start"), &["listen"]),
         optional(
@@ -181,6 +190,7 @@ pub const KPROBE: Plan = Plan {
         NAME_SOCKETS,
         NAME_CONNECTIONS,
         STATE,
+        STATE_INSIDE,
         hook("k_tcp_connect", Attach::Kprobe("tcp_connect"), &["connect"]),
         hook("k_hash", Attach::Kprobe("inet_hash"), &["listen"]),
         optional("k_hash6", Attach::Kprobe("inet6_hash"), &["listen"], "IPv6 listeners").v6(),
@@ -253,6 +263,7 @@ pub const TRACEPOINT: Plan = Plan {
     by_probe: false,
     hooks: &[
         STATE,
+        STATE_INSIDE,
         hook("tcp_calls", Attach::SockOps, &["connect", "listen"]),
         optional(
             "getpeername4",

@@ -66,6 +66,8 @@ struct Losses {
     /// Waiting connections for which the kernel had no room.
     unmarked: u64,
     missed: u64,
+    pending_missed: u64,
+    missed_from: BootNanos,
     asked_at: BootNanos,
     unknown: u64,
     told_unknown: u64,
@@ -86,6 +88,8 @@ impl Live {
             state: 0,
             unmarked: 0,
             missed: 0,
+            pending_missed: 0,
+            missed_from: now,
             asked_at: now,
             unknown: 0,
             told_unknown: 0,
@@ -311,7 +315,8 @@ impl Live {
     #[must_use]
     pub fn next_due(&self) -> Option<BootNanos> {
         let attempt = self.attempts.front().map(|attempt| attempt.at + ATTEMPT);
-        let reread = (self.losses.pending > 0).then_some(self.losses.reread_at + REREAD);
+        let reread =
+            (self.losses.pending + self.losses.pending_missed > 0).then_some(self.losses.reread_at + REREAD);
         let proof = self.proofs.as_ref().and_then(Proofs::next_due);
         [attempt, self.flows.next_due(), reread, proof].into_iter().flatten().min()
     }
@@ -345,14 +350,21 @@ impl Live {
             self.losses.pending += ring - self.losses.ring;
             self.losses.ring = ring;
         }
-        if self.losses.pending > 0 && (last || now >= self.losses.reread_at + REREAD) {
+        let missed = self.missed(now, last);
+        if missed > self.losses.missed {
+            if self.losses.pending_missed == 0 {
+                self.losses.missed_from = self.losses.since;
+            }
+            self.losses.pending_missed += missed - self.losses.missed;
+            self.losses.missed = missed;
+        }
+        let pending = self.losses.pending + self.losses.pending_missed > 0;
+        if pending && (last || now >= self.losses.reread_at + REREAD) {
             self.resync(now, out)?;
         }
         let faults = self.loaded.control.counter(COUNTER_FAULTS);
         let state = self.loaded.control.counter(COUNTER_NO_STATE) + self.losses.unmarked;
-        let missed = self.missed(now, last);
         let counts = [
-            (LostStage::Hook, missed - self.losses.missed),
             (LostStage::Field, faults - self.losses.faults),
             (LostStage::State, state - self.losses.state),
             (LostStage::Record, self.losses.unknown - self.losses.told_unknown),
@@ -362,7 +374,7 @@ impl Live {
             out.push(Event { at: now, fact: Fact::Lost(lost) });
         }
         (self.losses.faults, self.losses.state) = (faults, state);
-        (self.losses.missed, self.losses.told_unknown) = (missed, self.losses.unknown);
+        self.losses.told_unknown = self.losses.unknown;
         self.losses.since = now;
         Ok(())
     }
@@ -381,14 +393,14 @@ impl Live {
         self.baseline(out)?;
         let to = boot_now();
         out.push(Event { at: to, fact: Fact::Reread { from } });
-        let lost = Lost {
-            stage: LostStage::Ring,
-            count: std::mem::take(&mut self.losses.pending),
-            from: self.losses.pending_from,
-            to: now,
-            resynced: true,
-        };
-        out.push(Event { at: to, fact: Fact::Lost(lost) });
+        let losses = [
+            (LostStage::Ring, std::mem::take(&mut self.losses.pending), self.losses.pending_from),
+            (LostStage::Hook, std::mem::take(&mut self.losses.pending_missed), self.losses.missed_from),
+        ];
+        for (stage, count, from) in losses.into_iter().filter(|(_, count, _)| *count > 0) {
+            let lost = Lost { stage, count, from, to: now, resynced: true };
+            out.push(Event { at: to, fact: Fact::Lost(lost) });
+        }
         self.losses.reread_at = to;
         Ok(())
     }
