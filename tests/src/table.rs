@@ -3,8 +3,9 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::net::Netns;
 use crate::records::Record;
@@ -22,6 +23,10 @@ pub struct Row {
     pub state: String,
 }
 
+/// Within this time connections that both sides have closed are gone.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The states in which nothing more is told.
+const AT_REST: [&str; 2] = ["LISTEN", "TIME_WAIT"];
 const TABLES: [(&str, &str); 4] = [("tcp", "tcp"), ("tcp", "tcp6"), ("udp", "udp"), ("udp", "udp6")];
 /// `include/net/tcp_states.h`, from 1 on.
 const STATES: [&str; 12] = [
@@ -54,6 +59,20 @@ pub fn of_kernel(netns: &Netns) -> Result<BTreeSet<Row>> {
         }
         Ok(rows)
     })
+}
+
+/// Waits until no TCP connection of a namespace is on its way to its end: the last acknowledgement comes
+/// after both sides have closed.
+///
+/// # Errors
+/// When the table cannot be read, or that takes longer than 10 s.
+pub fn until_closed(netns: &Netns) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while of_kernel(netns)?.iter().any(|row| row.protocol == "tcp" && !AT_REST.contains(&row.state.as_str()))
+    {
+        ensure!(Instant::now() < deadline, "connections are not closed within {PATIENCE:?}");
+    }
+    Ok(())
 }
 
 /// The rows that a `list --json` shows of one namespace.

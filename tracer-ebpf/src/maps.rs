@@ -30,9 +30,9 @@ pub(crate) static SOCKETS: HashMap<u64, SocketState> = HashMap::with_max_entries
 #[map]
 pub(crate) static CALLS: LruHashMap<CallKey, Call> = LruHashMap::with_max_entries(8_192, 0);
 
-/// Not 0 on a CPU while the first program on `inet_sock_set_state` is at work there.
+/// Changes of state that the first program on `inet_sock_set_state` took, for the second one.
 #[map]
-pub(crate) static AT_WORK: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static TAKEN: PerCpuArray<Taken> = PerCpuArray::with_max_entries(1, 0);
 
 /// A mark for each program that ran for the self-test's namespace.
 #[map]
@@ -48,6 +48,15 @@ static SETTINGS: Settings = unsafe { core::mem::zeroed() };
 
 /// Key of [`FLOWS`]; user space looks flows up by the same bytes.
 pub(crate) use tracer_common::{Flow, FlowKey};
+
+/// See [`TAKEN`]: as many as can be under way on one CPU, task and interrupt.
+#[repr(C)]
+pub(crate) struct Taken {
+    /// The place that is written next.
+    pub(crate) next: u64,
+    /// Socket and new state of each change, 0 where there is none.
+    pub(crate) changes: [(u64, u64); 4],
+}
 
 /// Key of [`CALLS`].
 #[repr(C)]

@@ -12,6 +12,7 @@ use super::{Bench, Scenario, alone, at};
 use crate::actor::{Actor, Order};
 use crate::net::{B4, Network};
 use crate::records::Record;
+use crate::table::until_closed;
 use crate::tracer::Process;
 
 pub(super) const ALL: &[Scenario] =
@@ -37,6 +38,8 @@ fn short(bench: &Bench) -> Result<()> {
     server.begin(&Order::Dismiss { fd, total })?;
     call(&network, total)?;
     server.answer()?.map_err(|errno| anyhow!("the server: {errno}"))?;
+    until_closed(&network.a)?;
+    until_closed(&network.b)?;
     process.signal(Signal::INT)?;
     let status = process.wait_for_exit()?;
     ensure!(status.success(), "the tracer ended with {status}");
@@ -55,21 +58,21 @@ fn call(network: &Network, total: u64) -> Result<()> {
 }
 
 /// What was told of each TCP session, by its id.
-fn lives(file: &Path, network: &Network) -> Result<BTreeMap<String, Vec<String>>> {
-    let mut lives: BTreeMap<String, Vec<String>> = BTreeMap::new();
+fn lives(file: &Path, network: &Network) -> Result<BTreeMap<u64, Vec<String>>> {
+    let mut lives: BTreeMap<u64, Vec<String>> = BTreeMap::new();
     for line in BufReader::new(File::open(file)?).lines() {
         let record = Record::parse(&line?)?;
         ensure!(record.kind() != "gap", "something was lost: {record}");
         let ours = record.netns().is_some_and(|netns| network.inodes().contains(&netns));
         let event = record.text("/event");
         if ours && matches!(record.kind(), "flag" | "event") && record.remote().is_some() {
-            lives.entry(record.socket().to_owned()).or_default().push(event.to_owned());
+            lives.entry(record.socket().parse()?).or_default().push(event.to_owned());
         }
     }
     Ok(lives)
 }
 
-fn check(lives: &BTreeMap<String, Vec<String>>, total: u64) -> Result<()> {
+fn check(lives: &BTreeMap<u64, Vec<String>>, total: u64) -> Result<()> {
     let (mut clients, mut servers) = (0, 0);
     for (id, events) in lives {
         // One that was accepted late is told as `established` first.
@@ -79,7 +82,10 @@ fn check(lives: &BTreeMap<String, Vec<String>>, total: u64) -> Result<()> {
         match told.as_slice() {
             events if events == CLIENT => clients += 1,
             events if events == SERVER => servers += 1,
-            other => return Err(anyhow!("socket {id} was told as {other:?}")),
+            other => {
+                let after = lives.range(id..).count() - 1;
+                return Err(anyhow!("socket {id} was told as {other:?}; {after} sockets came after it"));
+            }
         }
     }
     println!("{clients} outbound and {servers} inbound sockets");
@@ -93,7 +99,7 @@ mod tests {
 
     fn check_of(sockets: &[&[&str]], total: u64) -> Result<()> {
         let own = |events: &&[&str]| events.iter().map(|event| (*event).to_owned()).collect();
-        let lives = sockets.iter().enumerate().map(|(id, events)| (id.to_string(), own(events)));
+        let lives = sockets.iter().enumerate().map(|(id, events)| (id as u64, own(events)));
         check(&lives.collect(), total)
     }
 

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::BufReader;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use rustix::process::Signal;
@@ -12,7 +12,7 @@ use super::picture::agrees;
 use super::{Bench, Scenario, alone};
 use crate::actor::{Actor, Load, Order, Outcome};
 use crate::net::Network;
-use crate::table::of_kernel;
+use crate::table::until_closed;
 use crate::tally::Tally;
 use crate::tracer::Process;
 
@@ -23,10 +23,6 @@ pub(super) const ALL: &[Scenario] =
 const PER_CONNECTION: [(&str, u64); 4] = [("connect", 1), ("established", 1), ("accept", 1), ("close", 2)];
 /// So long nobody reads.
 const BLOCKED: Duration = Duration::from_secs(5);
-/// Within this time connections that both sides have closed are gone.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// The states in which nothing more is told.
-const AT_REST: [&str; 2] = ["LISTEN", "TIME_WAIT"];
 const PORT: u16 = 8080;
 /// Several addresses of one listener, so that the client's ports are enough.
 const ADDRESSES: u8 = 8;
@@ -68,16 +64,7 @@ impl Traffic {
         let counts = (generated.count, served.count);
         ensure!(counts == (total, total), "{counts:?} connections generated and served, not {total}");
         self.check_pace(&generated)?;
-        self.closed()
-    }
-
-    /// Waits until the kernel has closed both ends of each: the last acknowledgement comes after the count.
-    fn closed(&self) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
-        while of_kernel(&self.network.a)?.iter().any(|row| !AT_REST.contains(&row.state.as_str())) {
-            ensure!(Instant::now() < deadline, "connections are not closed within {PATIENCE:?}");
-        }
-        Ok(())
+        until_closed(&self.network.a)
     }
 
     fn check_pace(&self, generated: &Outcome) -> Result<()> {

@@ -9,7 +9,7 @@ use aya_ebpf::{
 use tracer_common::COUNTER_INSIDE;
 
 use super::tracepoint::{ALLOW, Place, full_socket};
-use crate::{emit::add, handlers::tcp, maps::AT_WORK, proof::proven, sock::Sock};
+use crate::{emit::add, handlers::tcp, maps::TAKEN, proof::proven, sock::Sock};
 
 /// `BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB`: an inbound connection, before it becomes ESTABLISHED.
 const PASSIVE_ESTABLISHED: u32 = 5;
@@ -17,21 +17,22 @@ const PASSIVE_ESTABLISHED: u32 = 5;
 /// `inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub(crate) fn state_change(ctx: BtfTracePointContext) -> i32 {
-    set_at_work(1);
     let sk = Sock(ctx.arg(0));
+    // The second program proves itself by what this one does not take.
     if !proven!("state_change", sk) {
+        take(sk, ctx.arg(2));
         changed(&ctx, sk);
     }
-    set_at_work(0);
     0
 }
 
-/// The same, attached behind [`state_change`]. Since 6.1 the kernel does not run a program inside itself, and
-/// states change in interrupts as well: one that comes while the first is at work finds only this one.
+/// The same, attached behind [`state_change`], for the changes that it did not take. Since 6.1 the kernel does
+/// not run a program inside itself, and states change in interrupts as well: one that comes while the first
+/// program is at work on this CPU finds only this one.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub(crate) fn state_change_inside(ctx: BtfTracePointContext) -> i32 {
     let sk = Sock(ctx.arg(0));
-    if !proven!("state_change_inside", sk) && is_at_work() {
+    if !is_taken(sk, ctx.arg(2)) && !proven!("state_change_inside", sk) {
         add(COUNTER_INSIDE, 1);
         changed(&ctx, sk);
     }
@@ -47,18 +48,33 @@ fn changed(ctx: &BtfTracePointContext, sk: Sock) {
     tcp::state_change(sk, old as u8, new as u8);
 }
 
+/// Says to the second program that this change is taken.
 #[inline(always)]
-fn set_at_work(value: u64) {
-    if let Some(place) = AT_WORK.get_ptr_mut(0) {
-        // SAFETY: this CPU's own entry.
-        unsafe { place.write_volatile(value) };
+fn take(sk: Sock, new: u64) {
+    let Some(taken) = TAKEN.get_ptr_mut(0) else { return };
+    // SAFETY: this CPU's own entry; an interrupt takes the next place.
+    unsafe {
+        let at = (*taken).next as usize & 3;
+        (*taken).next = (*taken).next.wrapping_add(1);
+        (*taken).changes[at] = (sk.0 as u64, new);
     }
 }
 
+/// Whether the first program took this change; it is then crossed out.
 #[inline(always)]
-fn is_at_work() -> bool {
-    // SAFETY: this CPU's own entry.
-    AT_WORK.get_ptr(0).is_some_and(|place| unsafe { place.read_volatile() } != 0)
+fn is_taken(sk: Sock, new: u64) -> bool {
+    let Some(taken) = TAKEN.get_ptr_mut(0) else { return true };
+    let mut at = 0;
+    while at < 4 {
+        // SAFETY: this CPU's own entry.
+        let change = unsafe { &mut (*taken).changes[at] };
+        if change.0 == sk.0 as u64 && change.1 == new {
+            change.0 = 0;
+            return true;
+        }
+        at += 1;
+    }
+    false
 }
 
 /// Every socket that a process makes: where tracing programs cannot ask for a socket's cookie, this

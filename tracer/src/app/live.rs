@@ -34,6 +34,8 @@ use crate::{
 const BUFFER: usize = 16 << 20;
 /// Rest between two looks at the ring while there is work: what comes meanwhile costs no wake-up.
 const REST: Duration = Duration::from_millis(1);
+/// After so many rests without a record the ring is taken to be read to its end.
+const QUIET: u32 = 5;
 /// While stdout is behind, how often it is asked whether there is room again.
 const BEHIND: Duration = Duration::from_millis(20);
 /// What is left at the end is written within this time, or not.
@@ -240,9 +242,17 @@ impl Run {
 
     /// Tells what is still on the ring, and the end.
     fn finish(mut self) -> Result<u8, Failure> {
-        let output = self.pipeline.stream.out().ended();
-        while output.is_none() && self.source.drain(&mut self.events) > 0 {
+        let mut quiet = 0;
+        while self.pipeline.stream.out().ended().is_none() && quiet < QUIET {
+            let taken = self.source.drain(&mut self.events);
             self.deliver()?;
+            if taken == 0 {
+                // A record that another CPU has not committed yet stops the reading before those behind it.
+                std::thread::sleep(REST);
+                quiet += 1;
+            } else {
+                quiet = 0;
+            }
         }
         self.look_around(true)?;
         let delivery = self.pipeline.end()?.finish(FAREWELL);
