@@ -35,7 +35,7 @@ pub enum Outcome {
 const LACKS: i32 = 77;
 
 /// How many scenarios came to what.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Default)]
 pub struct Totals {
     /// Those that hold.
     pub passed: usize,
@@ -43,6 +43,8 @@ pub struct Totals {
     pub failed: usize,
     /// Those that do not, as is declared.
     pub declared: usize,
+    /// Those that are tried once more.
+    again: Vec<&'static Scenario>,
 }
 
 impl fmt::Display for Totals {
@@ -86,7 +88,8 @@ pub struct Series {
 }
 
 /// Runs the chosen scenarios and prints a line for each. First those that share the machine and a tracer,
-/// then those that run alone. `this` makes the command line of one scenario, given its name and where the
+/// then those that run alone. On an emulated machine what failed is tried once more at the end, by itself: what
+/// then holds had only no time. `this` makes the command line of one scenario, given its name and where the
 /// records of the common tracer are.
 ///
 /// # Errors
@@ -99,6 +102,9 @@ pub fn run_all(series: &Series, this: impl Fn(&str, Option<&Path>) -> Command + 
     let mut totals = run_shared(series, &shared, &this)?;
     for scenario in alone {
         totals.run(series, scenario, this(scenario.name, None))?;
+    }
+    for scenario in std::mem::take(&mut totals.again) {
+        totals.decide(series, scenario, this(scenario.name, None))?;
     }
     Ok(totals)
 }
@@ -157,16 +163,33 @@ impl AddAssign for Totals {
         self.passed += other.passed;
         self.failed += other.failed;
         self.declared += other.declared;
+        self.again.extend(other.again);
     }
 }
 
 impl Totals {
-    fn run(&mut self, series: &Series, scenario: &Scenario, command: Command) -> Result<()> {
+    fn run(&mut self, series: &Series, scenario: &'static Scenario, command: Command) -> Result<()> {
         let begun = Instant::now();
-        let limit = Duration::from_secs(scenario.limit * if series.quick { QUICK_PATIENCE } else { 1 });
-        let outcome = run_apart(command, limit)?;
-        let declared = declared::of(&series.cell, series.subject.plan, scenario.name);
-        let verdict = judge(outcome, declared, series.cell == HOST);
+        match verdict(series, scenario, command)? {
+            Verdict::Failed(why) if series.quick => {
+                println!(
+                    "once more, later: {} ({} ms): {}",
+                    scenario.name,
+                    begun.elapsed().as_millis(),
+                    why.trim()
+                );
+                self.again.push(scenario);
+            }
+            verdict @ (Verdict::Passed(_) | Verdict::Failed(_) | Verdict::Declared(_)) => {
+                self.count(scenario.name, verdict, begun.elapsed());
+            }
+        }
+        Ok(())
+    }
+
+    fn decide(&mut self, series: &Series, scenario: &Scenario, command: Command) -> Result<()> {
+        let begun = Instant::now();
+        let verdict = verdict(series, scenario, command)?;
         self.count(scenario.name, verdict, begun.elapsed());
         Ok(())
     }
@@ -190,6 +213,14 @@ impl Totals {
             }
         }
     }
+}
+
+/// Runs a scenario to its end and judges it.
+fn verdict(series: &Series, scenario: &Scenario, command: Command) -> Result<Verdict> {
+    let limit = Duration::from_secs(scenario.limit * if series.quick { QUICK_PATIENCE } else { 1 });
+    let outcome = run_apart(command, limit)?;
+    let declared = declared::of(&series.cell, series.subject.plan, scenario.name);
+    Ok(judge(outcome, declared, series.cell == HOST))
 }
 
 /// What a scenario counts as.
