@@ -60,6 +60,7 @@ pub const DECLARED: &[Declared] = &[
     polled("way-*", MISSED),
     polled("masked-*", "nothing is read by BTF"),
     absent("6.12-arm64/*", "way-32-bit-connect", "another processor has no `int 0x80`"),
+    absent("5.10/*", "way-multipath-tcp", "Debian's kernel is built without MPTCP"),
     absent("7.x/*", "way-udp-lite", "the kernel has UDP-Lite no more"),
     wavering("7.x/*", "short-connections-*", LEFT_OUT),
     wavering("7.x/*", "load-stays-whole", LEFT_OUT),
