@@ -137,7 +137,8 @@ fn tcp_sock(sk: Sock) -> *const u8 {
 /// comes next in the same call, [`grafted`].
 #[inline(always)]
 pub(crate) fn accepted(sk: Sock) {
-    if !sk.is_tcp() || !sk.is_wanted() {
+    // Before 5.12 it may not have its cookie yet: then the next hook, which waits for the socket's lock, tells.
+    if !sk.is_tcp() || !sk.is_wanted() || sk.cookie() == 0 {
         return;
     }
     let _ = make_state_of(sk.key());

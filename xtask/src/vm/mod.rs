@@ -11,7 +11,7 @@ use crate::workspace::{INIT, LIVE, TRACER, Workspace};
 use guest::Guest;
 use kernel::Kernel;
 use qemu::Ending;
-use variant::Variant;
+pub(crate) use variant::Variant;
 
 mod counter;
 mod cpio;
