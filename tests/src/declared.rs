@@ -75,6 +75,10 @@ pub const DECLARED: &[Declared] = &[
     wavering("7.x/*", "blocked-stdout-*", LEFT_OUT),
     masked("close-counts-*", "the places of the byte counts are masked"),
     before_6_3("5.10/*", "accept-with-null-*"),
+    before_6_3("5.10/*", "accept-by-a-server-that-waited-*"),
+    before_6_3("5.10/*", "accepts-of-8-servers-*"),
+    before_6_3("5.10/*", "way-io-uring-accept*"),
+    before_6_3("5.10/*", "way-udp-connect-and-*"),
     before_6_3("6.1/*", "accept-with-null-*"),
     lacking("kprobes-switched-off-*", "all kprobes of a machine are switched off in guests alone"),
     lacking("way-io-uring-*", "io_uring may be switched off"),
@@ -101,8 +105,8 @@ const fn masked(scenario: &'static str, reason: &'static str) -> Declared {
 
 /// What the tracepoint plan sees by the first bytes of a connection.
 const fn before_6_3(cell: &'static str, scenario: &'static str) -> Declared {
-    let reason = "the tracepoints of the first bytes came with 6.3: without room for the peer's address the accept is \
-        told when the socket is released";
+    let reason = "sock_send_length and sock_recv_length came with 6.3: without them an accept that does not ask for the \
+        peer's address is told when the socket is released, and a connected UDP socket's datagrams are not";
     Declared { cell, plan: Some(Plan::Tracepoint), scenario, how: How::Fails, reason }
 }
 
