@@ -24,7 +24,7 @@ impl Source {
     }
 
     /// The first suite that is a release, as `bookworm` is and `bookworm-updates` is not.
-    fn release(&self) -> Option<&str> {
+    pub(crate) fn release(&self) -> Option<&str> {
         self.suites.iter().map(String::as_str).find(|suite| !suite.contains(['-', '/']))
     }
 

@@ -17,7 +17,7 @@ const LIBRARY: &str = "libstd-rust-web-dev";
 const LINKER: &str = "aarch64-linux-gnu-gcc";
 
 const TOOLS: [Need; 4] = [
-    Need::path(RUSTC, "rustc-web"),
+    Need::rustc(RUSTC, "rustc-web"),
     Need::path("/usr/lib/rustlib/x86_64-unknown-linux-gnu/lib", LIBRARY),
     Need::program(LINKER, "gcc-aarch64-linux-gnu"),
     Need::path("/usr/aarch64-linux-gnu/lib/libc.a", "libc6-dev-arm64-cross"),

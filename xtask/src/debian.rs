@@ -2,10 +2,13 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Result, bail};
 
 use crate::command;
+use crate::packages::Lists;
+use crate::workspace::Workspace;
 
 /// How it is seen that a package is there.
 #[derive(Clone, Copy)]
@@ -14,6 +17,8 @@ pub(crate) enum Sign {
     Program(&'static str),
     /// A file or folder.
     Path(&'static str),
+    /// A compiler at this path, not older than this workspace needs.
+    Rustc(&'static str),
 }
 
 /// Something that is needed, and the Debian package that has it.
@@ -34,8 +39,17 @@ impl Need {
         Self { sign: Sign::Path(path), package }
     }
 
+    /// The compiler `path` of `package`, new enough for this workspace.
+    pub(crate) const fn rustc(path: &'static str, package: &'static str) -> Self {
+        Self { sign: Sign::Rustc(path), package }
+    }
+
     fn is_met(&self) -> bool {
         match self.sign {
+            Sign::Rustc(path) => {
+                let version = command::text(Command::new(path).arg("--version"));
+                version.is_ok_and(|version| is_new_enough(&version, env!("CARGO_PKG_RUST_VERSION")))
+            }
             Sign::Program(program) => command::which(program).is_some(),
             Sign::Path(path) => PathBuf::from(path).exists(),
         }
@@ -76,26 +90,42 @@ fn missing(needs: &[Need]) -> Vec<&'static str> {
     packages
 }
 
-/// The package lists of a new machine are empty or old: after a failure they are fetched, and it is tried
-/// once more.
-fn install(packages: &[&str]) -> Result<()> {
-    if command::run(&mut apt_install(packages)).is_ok() {
-        return Ok(());
-    }
-    command::run(apt_get().arg("update"))?;
-    command::run(&mut apt_install(packages))
+/// Whether what `rustc --version` says is `least` (`1.95`) or newer.
+fn is_new_enough(version: &str, least: &str) -> bool {
+    let number = |text: &str| -> Option<(u32, u32)> {
+        let mut parts = text.split('.');
+        Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+    };
+    version.split(' ').nth(1).and_then(number) >= number(least)
 }
 
-fn apt_install(packages: &[&str]) -> Command {
-    let mut apt = apt_get();
+/// The package lists of a new machine are empty, or so old that they give a compiler that is too old: they are
+/// fetched first, once for all that is installed. Where something from the release's backports is on the machine
+/// already, what belongs to it is to be had only from there.
+fn install(packages: &[&str]) -> Result<()> {
+    // dpkg has one lock for all who install.
+    static UPDATED: Mutex<bool> = Mutex::new(false);
+    let mut updated = UPDATED.lock().unwrap_or_else(PoisonError::into_inner);
+    if !*updated && let Err(error) = command::run(apt_get().arg("update")) {
+        eprintln!("{error:#}; going on with the lists that are there");
+    }
+    *updated = true;
+    let Err(error) = command::run(apt_install(&mut apt_get(), packages)) else { return Ok(()) };
+    eprintln!("{error:#}; once more, from the release's backports");
+    let (lists, suite) = Lists::with_backports(&Workspace::cache()?.join("backports-apt"))?;
+    command::run(apt_install(lists.apt("apt-get").args(["-t", &suite]), packages))?;
+    lists.delete()
+}
+
+fn apt_install<'a>(apt: &'a mut Command, packages: &[&str]) -> &'a mut Command {
     // Nothing of the user's may go for what we want.
     apt.args(["install", "--yes", "--quiet", "--no-install-recommends", "--no-remove"]).args(packages);
-    apt
+    apt.env("DEBIAN_FRONTEND", "noninteractive")
 }
 
 fn apt_get() -> Command {
     let mut apt = Command::new("apt-get");
-    apt.env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C.UTF-8");
+    apt.env("LC_ALL", "C.UTF-8");
     apt
 }
 
@@ -111,6 +141,16 @@ mod tests {
             Need::program("no-such-program-anywhere", "absent"),
         ];
         assert_eq!(missing(&needs), ["absent"]);
+    }
+
+    #[test]
+    fn a_compiler_is_compared_by_its_version_not_by_its_text() {
+        let is_enough = |version| is_new_enough(version, "1.95");
+        assert!(is_enough("rustc 1.96.0 (abc 2026-05-25) (built from a source tarball)"));
+        assert!(is_enough("rustc 1.95.0"));
+        assert!(is_enough("rustc 1.100.0"));
+        assert!(!is_enough("rustc 1.85.0 (4d91de4e4 2025-02-17)"));
+        assert!(!is_enough("no compiler"));
     }
 
     #[test]

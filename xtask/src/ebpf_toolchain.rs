@@ -22,7 +22,7 @@ const LLVM_STRIP: &str = "/usr/lib/llvm-22/bin/llvm-strip";
 const LINKER_VERSION: &str = "0.13.0";
 
 const COMPILER: [Need; 3] = [
-    Need::path(RUSTC, "rustc-web"),
+    Need::rustc(RUSTC, "rustc-web"),
     Need::path("/usr/lib/rustlib/bpfel-unknown-none/lib", "libstd-rust-web-dev-bpf"),
     Need::path(LLVM_STRIP, "llvm-22"),
 ];

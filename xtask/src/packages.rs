@@ -26,20 +26,29 @@ pub(crate) struct Lists {
 impl Lists {
     /// The lists of `suite` on the machine's own mirror.
     pub(crate) fn of_suite(state: &Path, suite: &str, architecture: Architecture) -> Result<Self> {
+        debian::ensure("fetching packages", &TOOLS)?;
         let source = apt_sources::main_archive(Path::new(APT))?;
         Self::read(state, architecture, &line(&source, suite))
     }
 
     /// The lists of the machine's own release, with its updates and security fixes.
     pub(crate) fn of_this_release(state: &Path, architecture: Architecture) -> Result<Self> {
+        debian::ensure("fetching packages", &TOOLS)?;
         let sources = apt_sources::release_archives(Path::new(APT))?;
-        let lines: String =
-            sources.iter().flat_map(|source| source.suites.iter().map(|suite| line(source, suite))).collect();
-        Self::read(state, architecture, &lines)
+        Self::read(state, architecture, &release_lines(&sources))
+    }
+
+    /// The lists of the machine's own release with those of its backports, whose name comes with them.
+    pub(crate) fn with_backports(state: &Path) -> Result<(Self, String)> {
+        let sources = apt_sources::release_archives(Path::new(APT))?;
+        let main = apt_sources::main_archive(Path::new(APT))?;
+        let backports = format!("{}-backports", main.release().unwrap_or_default());
+        let mut lines = release_lines(&sources);
+        lines.push_str(&line(&main, &backports));
+        Ok((Self::read(state, Architecture::this()?, &lines)?, backports))
     }
 
     fn read(state: &Path, architecture: Architecture, lines: &str) -> Result<Self> {
-        debian::ensure("fetching packages", &TOOLS)?;
         for folder in ["lists/partial", "cache/archives/partial"] {
             std::fs::create_dir_all(state.join(folder))
                 .with_context(|| format!("cannot create {}", state.display()))?;
@@ -75,7 +84,8 @@ impl Lists {
             .with_context(|| format!("cannot delete {}", self.state.display()))
     }
 
-    fn apt(&self, program: &str) -> Command {
+    /// An apt program that knows these lists only.
+    pub(crate) fn apt(&self, program: &str) -> Command {
         let mut apt = Command::new(program);
         apt.env("LC_ALL", "C.UTF-8");
         for (option, value) in [
@@ -109,6 +119,10 @@ pub(crate) fn unpack(files: &[PathBuf], goal: &Path) -> Result<()> {
         command::run(Command::new("dpkg-deb").arg("-x").arg(file).arg(&part))?;
     }
     std::fs::rename(&part, goal).with_context(|| format!("cannot create {}", goal.display()))
+}
+
+fn release_lines(sources: &[Source]) -> String {
+    sources.iter().flat_map(|source| source.suites.iter().map(|suite| line(source, suite))).collect()
 }
 
 fn line(source: &Source, suite: &str) -> String {
