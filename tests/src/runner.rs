@@ -101,10 +101,10 @@ pub fn run_all(series: &Series, this: impl Fn(&str, Option<&Path>) -> Command + 
     }
     let mut totals = run_shared(series, &shared, &this)?;
     for scenario in alone {
-        totals.run(series, scenario, this(scenario.name, None))?;
+        totals.run(series, scenario, this(scenario.name, None), true)?;
     }
     for scenario in std::mem::take(&mut totals.again) {
-        totals.decide(series, scenario, this(scenario.name, None))?;
+        totals.run(series, scenario, this(scenario.name, None), false)?;
     }
     Ok(totals)
 }
@@ -144,7 +144,7 @@ fn beside(
     let work = || -> Result<Totals> {
         let mut totals = Totals::default();
         while let Some(scenario) = next() {
-            totals.run(series, scenario, this(scenario.name))?;
+            totals.run(series, scenario, this(scenario.name), true)?;
         }
         Ok(totals)
     };
@@ -168,29 +168,24 @@ impl AddAssign for Totals {
 }
 
 impl Totals {
-    fn run(&mut self, series: &Series, scenario: &'static Scenario, command: Command) -> Result<()> {
+    /// Runs a scenario and counts it; on an emulated machine one that fails at its first run is kept for a
+    /// second.
+    fn run(
+        &mut self,
+        series: &Series,
+        scenario: &'static Scenario,
+        command: Command,
+        is_first: bool,
+    ) -> Result<()> {
         let begun = Instant::now();
         match verdict(series, scenario, command)? {
-            Verdict::Failed(why) if series.quick => {
-                println!(
-                    "once more, later: {} ({} ms): {}",
-                    scenario.name,
-                    begun.elapsed().as_millis(),
-                    why.trim()
-                );
+            Verdict::Failed(why) if is_first && series.quick => {
+                let ms = begun.elapsed().as_millis();
+                println!("once more, later: {} ({ms} ms): {}", scenario.name, why.trim());
                 self.again.push(scenario);
             }
-            verdict @ (Verdict::Passed(_) | Verdict::Failed(_) | Verdict::Declared(_)) => {
-                self.count(scenario.name, verdict, begun.elapsed());
-            }
+            verdict => self.count(scenario.name, verdict, begun.elapsed()),
         }
-        Ok(())
-    }
-
-    fn decide(&mut self, series: &Series, scenario: &Scenario, command: Command) -> Result<()> {
-        let begun = Instant::now();
-        let verdict = verdict(series, scenario, command)?;
-        self.count(scenario.name, verdict, begun.elapsed());
         Ok(())
     }
 

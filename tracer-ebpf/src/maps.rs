@@ -6,6 +6,8 @@ use aya_ebpf::{
 };
 use tracer_common::{CONTROL_ENTRIES, Offsets, PROGRAMS, Settings, SocketState};
 
+use crate::task::STACK_SLOTS;
+
 /// `BPF_F_MMAPABLE` of `include/uapi/linux/bpf.h`.
 const MMAPABLE: u32 = 1 << 10;
 
@@ -49,14 +51,8 @@ static SETTINGS: Settings = unsafe { core::mem::zeroed() };
 /// Key of [`FLOWS`]; user space looks flows up by the same bytes.
 pub(crate) use tracer_common::{Flow, FlowKey};
 
-/// See [`TAKEN`]: as many as can be under way on one CPU, task and interrupt.
-#[repr(C)]
-pub(crate) struct Taken {
-    /// The place that is written next.
-    pub(crate) next: u64,
-    /// Socket and new state of each change, 0 where there is none.
-    pub(crate) changes: [(u64, u64); 4],
-}
+/// See [`TAKEN`]: socket and new state of the last change on each stack, 0 where the second program has seen it.
+pub(crate) type Taken = [(u64, u64); STACK_SLOTS as usize];
 
 /// Key of [`CALLS`].
 #[repr(C)]

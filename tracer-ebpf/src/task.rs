@@ -11,6 +11,11 @@ use crate::{
 /// No namespace has this cookie: they count up from 1.
 pub(crate) const NO_NETNS_COOKIE: u64 = u64::MAX;
 
+/// How many numbers [`Task::stack_slot`] may give.
+pub(crate) const STACK_SLOTS: u64 = 64;
+/// `THREAD_SIZE` is this or a multiple of it, and no two stacks share such a piece of memory.
+const STACK_SIZE: u64 = 16 << 10;
+
 /// Loads a member of a task, or of what it points to: plainly where the verifier knows the type.
 #[inline(always)]
 fn load<T: Copy>(base: *const u8, offset: u32) -> T {
@@ -50,6 +55,22 @@ impl Task {
     #[inline(always)]
     pub(crate) fn is_tracer(self) -> bool {
         self.pid() == setting!(own_pid)
+    }
+
+    /// A number for the stack that the program runs on, by its address: an interrupt has another stack than the
+    /// task, and seldom the same number. Only where the task's type is known.
+    #[inline(always)]
+    pub(crate) fn stack_slot(self) -> u64 {
+        let mut distance = 0_u64;
+        let place = &raw mut distance;
+        // The verifier makes a number of a pointer only by subtracting another one; volatile, so that the compiler
+        // does not calculate in another order.
+        // SAFETY: a live variable; a helper without arguments.
+        let here = unsafe {
+            place.write_volatile((place as u64).wrapping_sub(self.0 as u64));
+            place.read_volatile().wrapping_add(bpf_get_current_task())
+        };
+        here / STACK_SIZE % STACK_SLOTS
     }
 
     /// Writes the task into the record, with the evidence that ties it to the socket.

@@ -43,6 +43,6 @@ fn make_state_of(key: u64) -> Option<&'static mut SocketState> {
 
 /// The socket is gone, and so is what was remembered of it.
 #[inline(always)]
-fn forget(key: u64) {
+pub(crate) fn forget(key: u64) {
     let _ = SOCKETS.remove(key);
 }

@@ -94,12 +94,6 @@ pub(crate) fn binds(key: u64, port: u16) {
     }
 }
 
-/// The socket of this key is gone.
-#[inline(always)]
-pub(crate) fn released(key: u64) {
-    forget(key);
-}
-
 /// What [`binds`] remembered.
 #[inline(always)]
 pub(crate) fn has_chosen_port(key: u64) -> bool {

@@ -6,10 +6,17 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, SockContext, SockOpsContext},
 };
 
-use tracer_common::COUNTER_INSIDE;
+use tracer_common::{COUNTER_INSIDE, READS_TASK_TYPE};
 
 use super::tracepoint::{ALLOW, Place, full_socket};
-use crate::{emit::add, handlers::tcp, maps::TAKEN, proof::proven, sock::Sock};
+use crate::{
+    emit::add,
+    handlers::tcp,
+    maps::{TAKEN, setting},
+    proof::proven,
+    sock::Sock,
+    task::Task,
+};
 
 /// `BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB`: an inbound connection, before it becomes ESTABLISHED.
 const PASSIVE_ESTABLISHED: u32 = 5;
@@ -51,30 +58,30 @@ fn changed(ctx: &BtfTracePointContext, sk: Sock) {
 /// Says to the second program that this change is taken.
 #[inline(always)]
 fn take(sk: Sock, new: u64) {
-    let Some(taken) = TAKEN.get_ptr_mut(0) else { return };
-    // SAFETY: this CPU's own entry; an interrupt takes the next place.
-    unsafe {
-        let at = (*taken).next as usize & 3;
-        (*taken).next = (*taken).next.wrapping_add(1);
-        (*taken).changes[at] = (sk.0 as u64, new);
+    if let Some(change) = taken() {
+        *change = (sk.0 as u64, new);
     }
 }
 
 /// Whether the first program took this change; it is then crossed out.
 #[inline(always)]
 fn is_taken(sk: Sock, new: u64) -> bool {
-    let Some(taken) = TAKEN.get_ptr_mut(0) else { return true };
-    let mut at = 0;
-    while at < 4 {
-        // SAFETY: this CPU's own entry.
-        let change = unsafe { &mut (*taken).changes[at] };
-        if change.0 == sk.0 as u64 && change.1 == new {
-            change.0 = 0;
-            return true;
-        }
-        at += 1;
+    let Some(change) = taken() else { return true };
+    let is_it = *change == (sk.0 as u64, new);
+    if is_it {
+        change.0 = 0;
     }
-    false
+    is_it
+}
+
+/// The place for a change on the stack that runs now: what interrupts, runs on another stack of this CPU and does
+/// not overwrite a change that the second program is still to see.
+#[inline(always)]
+fn taken() -> Option<&'static mut (u64, u64)> {
+    let taken = TAKEN.get_ptr_mut(0)?;
+    let at = if setting!(reads) & READS_TASK_TYPE == 0 { 0 } else { Task::current().stack_slot() };
+    // SAFETY: this CPU's own entry, and of it this stack's own place.
+    unsafe { (*taken).get_mut(at as usize) }
 }
 
 /// Every socket that a process makes: where tracing programs cannot ask for a socket's cookie, this

@@ -17,7 +17,7 @@ use tracer_common::{
 
 use crate::{
     emit::emit,
-    handlers::{peer::Peer, tcp, udp},
+    handlers::{forget, peer::Peer, tcp, udp},
     maps::setting,
     proof::{mark, proven},
     sock::{CLOSE, ESTABLISHED, INET6, Sock, TCP, UDP, UDPLITE, put_v4},
@@ -270,7 +270,7 @@ pub(crate) fn sock_release(ctx: SockContext) -> i32 {
         }
     } else if is_udp(&ctx) {
         released(&ctx, KIND_CLOSE);
-        udp::released(cookie_of_sock(&ctx));
+        forget(cookie_of_sock(&ctx));
     }
     ALLOW
 }
