@@ -38,7 +38,7 @@ pub(crate) fn test(workspace: &Workspace, scope: Scope) -> Result<()> {
     let matrix = match scope {
         Scope::Quick | Scope::Host => "not run".to_owned(),
         Scope::All => {
-            let matrix = in_guests(workspace)?;
+            let matrix = vm::run(workspace, &vm::Request::default())?;
             tally += matrix;
             matrix.to_string()
         }
@@ -49,17 +49,6 @@ pub(crate) fn test(workspace: &Workspace, scope: Scope) -> Result<()> {
         bail!("live tests failed");
     }
     Ok(())
-}
-
-/// What every kernel of the matrix must load, and the scenarios under every plan of the default kernel. The
-/// scenarios of all kernels are `cargo xtask vm`: most of an hour.
-fn in_guests(workspace: &Workspace) -> Result<Tally> {
-    let loads = vm::Request { plans: vec!["none".to_owned()], ..vm::Request::default() };
-    let mut tally = vm::run(workspace, &loads)?;
-    let plain = Some(vm::Variant::Plain);
-    let scenarios = vm::Request { kernel: Some("6.12".to_owned()), variant: plain, ..vm::Request::default() };
-    tally += vm::run(workspace, &scenarios)?;
-    Ok(tally)
 }
 
 /// The live tests on the running kernel, under the plan that it allows.

@@ -68,7 +68,7 @@ fn run(arguments: &Arguments) -> Result<u8> {
     let given = arguments.tracer.as_ref().context("--tracer is missing")?;
     let path = given.canonicalize().with_context(|| format!("no tracer at {}", given.display()))?;
     if let Some(plans) = &arguments.parity {
-        return compare(&path, plans);
+        return compare(&path, plans, &arguments.cell);
     }
     let subject = Subject { path, plan: arguments.plan };
     match &arguments.one {
@@ -85,11 +85,11 @@ fn run(arguments: &Arguments) -> Result<u8> {
     }
 }
 
-fn compare(tracer: &std::path::Path, plans: &[Plan]) -> Result<u8> {
+fn compare(tracer: &std::path::Path, plans: &[Plan], cell: &str) -> Result<u8> {
     ensure!(plans.len() > 1, "--parity takes two plans or more");
     let words: Vec<&str> = plans.iter().map(|plan| plan.word()).collect();
     let name = format!("parity-of-{}", words.join("-and-"));
-    match parity::compare(tracer, plans) {
+    match parity::compare(tracer, plans, cell) {
         Ok(count) => println!("ok {name}: {count} verdicts are the same\n1 passed, 0 failed, 0 declared"),
         Err(error) => {
             println!("FAILED {name}: {error:#}\n0 passed, 1 failed, 0 declared");

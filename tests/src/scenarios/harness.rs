@@ -101,7 +101,9 @@ fn copies(_: &Bench) -> Result<()> {
     let network = Network::new()?;
     let folder = tempfile::tempdir()?;
     let program = Program::copied_to(folder.path().join("copy"))?.with_argument(b"\x1b\xff");
-    let actor = Actor::start_as(&network.a, &program)?;
+    let mut actor = Actor::start_as(&network.a, &program)?;
+    // Its answer says that the exec is over: before that the kernel shows no arguments.
+    actor.listen((BOTH4, 4444).into())?;
     let exe = std::fs::read_link(format!("/proc/{}/exe", actor.pid()))?;
     ensure!(exe == program.path(), "{exe:?} runs instead of {:?}", program.path());
     let words = std::fs::read(format!("/proc/{}/cmdline", actor.pid()))?;
