@@ -14,7 +14,7 @@ use crate::{
     handlers::tcp,
     maps::{TAKEN, setting},
     proof::proven,
-    sock::Sock,
+    sock::{CLOSE, ESTABLISHED, Sock},
     task::Task,
 };
 
@@ -24,11 +24,13 @@ const PASSIVE_ESTABLISHED: u32 = 5;
 /// `inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub(crate) fn state_change(ctx: BtfTracePointContext) -> i32 {
-    let sk = Sock(ctx.arg(0));
+    let change = Change::of(&ctx);
     // The second program proves itself by what this one does not take.
-    if !proven!("state_change", sk) {
-        take(sk, ctx.arg(2));
-        changed(&ctx, sk);
+    if change.is_told() && !proven!("state_change", change.sk) {
+        take(&change);
+        #[cfg(feature = "log")]
+        aya_log_ebpf::debug!(&ctx, "inet_sock_set_state: {} to {}", change.old, change.new);
+        tcp::state_change(change.sk, change.old, change.new);
     }
     0
 }
@@ -38,38 +40,49 @@ pub(crate) fn state_change(ctx: BtfTracePointContext) -> i32 {
 /// program is at work on this CPU finds only this one.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub(crate) fn state_change_inside(ctx: BtfTracePointContext) -> i32 {
-    let sk = Sock(ctx.arg(0));
-    if !is_taken(sk, ctx.arg(2)) && !proven!("state_change_inside", sk) {
+    let change = Change::of(&ctx);
+    if change.is_told() && !is_taken(&change) && !proven!("state_change_inside", change.sk) {
         add(COUNTER_INSIDE, 1);
-        changed(&ctx, sk);
+        tcp::state_change(change.sk, change.old, change.new);
     }
     0
 }
 
-#[inline(always)]
-fn changed(ctx: &BtfTracePointContext, sk: Sock) {
-    let old: i32 = ctx.arg(1);
-    let new: i32 = ctx.arg(2);
-    #[cfg(feature = "log")]
-    aya_log_ebpf::debug!(ctx, "inet_sock_set_state: {} to {}", old, new);
-    tcp::state_change(sk, old as u8, new as u8);
+/// A change of a socket's state.
+struct Change {
+    sk: Sock,
+    old: u8,
+    new: u8,
+}
+
+impl Change {
+    #[inline(always)]
+    fn of(ctx: &BtfTracePointContext) -> Self {
+        Self { sk: Sock(ctx.arg(0)), old: ctx.arg::<i32>(1) as u8, new: ctx.arg::<i32>(2) as u8 }
+    }
+
+    /// Only outcomes and ends are: most changes are passed over before the socket is looked at.
+    #[inline(always)]
+    fn is_told(&self) -> bool {
+        self.new == ESTABLISHED || self.new == CLOSE
+    }
 }
 
 /// Says to the second program that this change is taken.
 #[inline(always)]
-fn take(sk: Sock, new: u64) {
-    if let Some(change) = taken() {
-        *change = (sk.0 as u64, new);
+fn take(change: &Change) {
+    if let Some(place) = taken() {
+        *place = (change.sk.0 as u64, change.new.into());
     }
 }
 
 /// Whether the first program took this change; it is then crossed out.
 #[inline(always)]
-fn is_taken(sk: Sock, new: u64) -> bool {
-    let Some(change) = taken() else { return true };
-    let is_it = *change == (sk.0 as u64, new);
+fn is_taken(change: &Change) -> bool {
+    let Some(place) = taken() else { return true };
+    let is_it = *place == (change.sk.0 as u64, change.new.into());
     if is_it {
-        change.0 = 0;
+        place.0 = 0;
     }
     is_it
 }
