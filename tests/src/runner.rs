@@ -178,13 +178,16 @@ impl Totals {
         is_first: bool,
     ) -> Result<()> {
         let begun = Instant::now();
-        match verdict(series, scenario, command)? {
-            Verdict::Failed(why) if is_first && series.quick => {
-                let ms = begun.elapsed().as_millis();
-                println!("once more, later: {} ({ms} ms): {}", scenario.name, why.trim());
-                self.again.push(scenario);
-            }
-            verdict => self.count(scenario.name, verdict, begun.elapsed()),
+        let verdict = verdict(series, scenario, command)?;
+        if let Verdict::Failed(why) = &verdict
+            && is_first
+            && series.quick
+        {
+            let ms = begun.elapsed().as_millis();
+            println!("once more, later: {} ({ms} ms): {}", scenario.name, why.trim());
+            self.again.push(scenario);
+        } else {
+            self.count(scenario.name, verdict, begun.elapsed());
         }
         Ok(())
     }
