@@ -17,5 +17,6 @@ pub const COUNTER_RING_FULL: u32 = 0;
 pub const COUNTER_FAULTS: u32 = 1;
 /// Slot in a CPU's row: sockets for which the kernel had no memory to keep state.
 pub const COUNTER_NO_STATE: u32 = 2;
-/// Slot in a CPU's row: changes of state that the second program told, because the first was at work.
+/// Slot in a CPU's row: changes of state that only the second program met, because the first was at
+/// work.
 pub const COUNTER_INSIDE: u32 = 3;

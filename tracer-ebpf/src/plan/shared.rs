@@ -26,8 +26,11 @@ const PASSIVE_ESTABLISHED: u32 = 5;
 pub(crate) fn state_change(ctx: BtfTracePointContext) -> i32 {
     let change = Change::of(&ctx);
     // The second program proves itself by what this one does not take.
-    if change.is_told() && !proven!("state_change", change.sk) {
-        take(&change);
+    if change.is_told() && proven!("state_change", change.sk) {
+        return 0;
+    }
+    take(&change);
+    if change.is_told() {
         #[cfg(feature = "log")]
         aya_log_ebpf::debug!(&ctx, "inet_sock_set_state: {} to {}", change.old, change.new);
         tcp::state_change(change.sk, change.old, change.new);
@@ -41,8 +44,12 @@ pub(crate) fn state_change(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub(crate) fn state_change_inside(ctx: BtfTracePointContext) -> i32 {
     let change = Change::of(&ctx);
-    if change.is_told() && !is_taken(&change) && !proven!("state_change_inside", change.sk) {
-        add(COUNTER_INSIDE, 1);
+    if is_taken(&change) || (change.is_told() && proven!("state_change_inside", change.sk)) {
+        return 0;
+    }
+    // Also where nothing is lost: the kernel counts every run that it left out.
+    add(COUNTER_INSIDE, 1);
+    if change.is_told() {
         tcp::state_change(change.sk, change.old, change.new);
     }
     0
@@ -61,7 +68,7 @@ impl Change {
         Self { sk: Sock(ctx.arg(0)), old: ctx.arg::<i32>(1) as u8, new: ctx.arg::<i32>(2) as u8 }
     }
 
-    /// Only outcomes and ends are: most changes are passed over before the socket is looked at.
+    /// Only outcomes and ends are: of most changes nothing is read.
     #[inline(always)]
     fn is_told(&self) -> bool {
         self.new == ESTABLISHED || self.new == CLOSE
