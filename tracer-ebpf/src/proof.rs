@@ -1,8 +1,12 @@
-//! Marks that programs leave for the self-test's network namespace: the proof that they run.
+//! By its network namespace: what a program does with a socket. In the self-test's it leaves a mark, the proof that
+//! it runs.
 
 use tracer_common::PROGRAMS;
 
-use crate::maps::{PROOF, setting};
+use crate::{
+    maps::{PROOF, setting},
+    sock::Sock,
+};
 
 /// True for a socket of the self-test; the program of that slot has left its mark and is done.
 #[inline(always)]
@@ -18,11 +22,25 @@ pub(crate) fn mark(slot: u32, netns: u32) -> bool {
     true
 }
 
-/// Leaves the mark of the named program; true when that is all there is to do.
-macro_rules! proven {
-    ($program:literal, $sk:expr) => {{
+/// What the named program has to do with the socket at an address: it leaves its mark for the self-test's and passes
+/// over those of a namespace that was not asked for.
+macro_rules! wanted {
+    ($program:literal, $at:expr) => {{
         const SLOT: u32 = tracer_common::slot($program);
-        $crate::proof::mark(SLOT, $sk.netns())
+        $crate::proof::of_interest(SLOT, $at)
     }};
 }
-pub(crate) use proven;
+pub(crate) use wanted;
+
+/// The socket, when the program of that slot has something to tell of it.
+#[inline(always)]
+pub(crate) fn of_interest(slot: u32, at: *const u8) -> Option<Sock> {
+    let sk = Sock::at(at);
+    (!mark(slot, sk.netns) && is_asked_for(sk.netns)).then_some(sk)
+}
+
+/// False for another namespace than the user asked for.
+#[inline(always)]
+pub(crate) fn is_asked_for(netns: u32) -> bool {
+    setting!(netns) == 0 || setting!(netns) == netns
+}

@@ -72,17 +72,28 @@ pub(crate) fn probe<T: Copy>(base: *const u8, offset: u32) -> T {
 
 /// `struct sock_common` or a structure that begins with it.
 #[derive(Clone, Copy)]
-pub(crate) struct Sock(pub(crate) *const u8);
+pub(crate) struct Sock {
+    pub(crate) at: *const u8,
+    /// Inode number of its network namespace, read once: each load of a pointer is dear to the verifier.
+    pub(crate) netns: u32,
+}
 
 impl Sock {
+    /// The socket at an address that is not null.
+    #[inline(always)]
+    pub(crate) fn at(at: *const u8) -> Self {
+        let net: *const u8 = load(at, offset!(net));
+        Self { at, netns: load(net, offset!(net_inum)) }
+    }
+
     #[inline(always)]
     pub(crate) fn family(self) -> u16 {
-        load(self.0, offset!(family))
+        load(self.at, offset!(family))
     }
 
     #[inline(always)]
     pub(crate) fn state(self) -> u8 {
-        load(self.0, offset!(state))
+        load(self.at, offset!(state))
     }
 
     #[inline(always)]
@@ -94,7 +105,7 @@ impl Sock {
     /// IP protocol; only of a full socket.
     #[inline(always)]
     pub(crate) fn protocol(self) -> u16 {
-        load(self.0, offset!(protocol))
+        load(self.at, offset!(protocol))
     }
 
     #[inline(always)]
@@ -109,18 +120,18 @@ impl Sock {
 
     #[inline(always)]
     pub(crate) fn local_port(self) -> u16 {
-        load(self.0, offset!(num))
+        load(self.at, offset!(num))
     }
 
     #[inline(always)]
     pub(crate) fn remote_port(self) -> u16 {
-        u16::from_be(load(self.0, offset!(dport)))
+        u16::from_be(load(self.at, offset!(dport)))
     }
 
     /// IPv4 remote, network order.
     #[inline(always)]
     pub(crate) fn remote_v4(self) -> u32 {
-        load(self.0, offset!(daddr))
+        load(self.at, offset!(daddr))
     }
 
     #[inline(always)]
@@ -134,51 +145,43 @@ impl Sock {
     pub(crate) fn cookie(self) -> u64 {
         if setting!(reads) & READS_COOKIE != 0 {
             // SAFETY: the verifier checks that the pointer is a socket.
-            unsafe { bpf_get_socket_cookie(self.0 as *mut _) }
+            unsafe { bpf_get_socket_cookie(self.at as *mut _) }
         } else {
-            load(self.0, offset!(cookie))
+            load(self.at, offset!(cookie))
         }
     }
 
     /// By what the maps know the socket: its cookie, or its address where it has none.
     #[inline(always)]
     pub(crate) fn key(self) -> u64 {
-        let cookie = self.cookie();
-        if cookie == 0 { self.0 as u64 } else { cookie }
+        self.key_of(self.cookie())
     }
 
-    /// Inode number of the socket's network namespace.
+    /// As [`Sock::key`], where the cookie was asked for already.
     #[inline(always)]
-    pub(crate) fn netns(self) -> u32 {
-        let net: *const u8 = load(self.0, offset!(net));
-        load(net, offset!(net_inum))
-    }
-
-    /// False when the user asked for another namespace.
-    #[inline(always)]
-    pub(crate) fn is_wanted(self) -> bool {
-        setting!(netns) == 0 || setting!(netns) == self.netns()
+    pub(crate) fn key_of(self, cookie: u64) -> u64 {
+        if cookie == 0 { self.at as u64 } else { cookie }
     }
 
     /// Writes what `struct sock_common` holds: every socket has it, request and time-wait ones too.
     #[inline(always)]
     pub(crate) fn fill_common(self, record: &mut Record, cookie: u64) {
         let family = self.family();
-        record.sock = self.0 as u64;
+        record.sock = self.at as u64;
         record.cookie = cookie;
-        record.netns = self.netns();
+        record.netns = self.netns;
         record.family = family as u8;
         record.state = self.state();
         record.local_port = self.local_port();
         record.remote_port = self.remote_port();
-        if load::<u8>(self.0, offset!(ipv6only)) & offset!(ipv6only_mask) as u8 != 0 {
+        if load::<u8>(self.at, offset!(ipv6only)) & offset!(ipv6only_mask) as u8 != 0 {
             record.flags |= FLAG_V6ONLY;
         }
         if family == INET6 {
             self.copy(offset!(v6_rcv_saddr), &mut record.local);
             self.copy(offset!(v6_daddr), &mut record.remote);
         } else {
-            put_v4(&mut record.local, load(self.0, offset!(rcv_saddr)));
+            put_v4(&mut record.local, load(self.at, offset!(rcv_saddr)));
             put_v4(&mut record.remote, self.remote_v4());
         }
     }
@@ -196,7 +199,7 @@ impl Sock {
         self.fill_common(record, cookie);
         record.protocol = self.protocol();
         if offset!(userlocks) != ABSENT {
-            let locks = load::<u8>(self.0, offset!(userlocks)) >> offset!(userlocks_shift);
+            let locks = load::<u8>(self.at, offset!(userlocks)) >> offset!(userlocks_shift);
             if locks & BINDPORT_LOCK != 0 {
                 record.flags |= FLAG_PORT_BOUND;
             }
@@ -219,7 +222,7 @@ impl Sock {
         let sent: u64 = load(tcp, offset!(bytes_sent));
         let again: u64 = load(tcp, offset!(bytes_retrans));
         let received: u64 = load(tcp, offset!(bytes_received));
-        let flags: u64 = load(self.0, offset!(flags));
+        let flags: u64 = load(self.at, offset!(flags));
         let fin = if flags & SOCK_DONE != 0 && received > 0 { 1 } else { 0 };
         record.bytes_sent = sent.saturating_sub(again);
         record.bytes_received = received - fin;
@@ -229,7 +232,7 @@ impl Sock {
     /// that the socket had, 0 when it got none.
     #[inline(always)]
     pub(crate) fn connect_error(self, port: u16) -> u32 {
-        let error: u32 = load(self.0, offset!(err));
+        let error: u32 = load(self.at, offset!(err));
         if error != 0 {
             error
         } else if port == 0 {
@@ -242,7 +245,7 @@ impl Sock {
     /// True while no process has the socket: it waits in a listener's queue, or nobody owns it.
     #[inline(always)]
     pub(crate) fn is_unowned(self) -> bool {
-        load::<u64>(self.0, offset!(sk_socket)) == 0
+        load::<u64>(self.at, offset!(sk_socket)) == 0
     }
 
     #[inline(always)]
@@ -250,8 +253,8 @@ impl Sock {
         let words = to.as_mut_ptr().cast::<u64>();
         // SAFETY: 16 bytes at an offset of the record that is a multiple of 8.
         unsafe {
-            words.write(load(self.0, offset));
-            words.add(1).write(load(self.0, offset + 8));
+            words.write(load(self.at, offset));
+            words.add(1).write(load(self.at, offset + 8));
         }
     }
 }

@@ -3,10 +3,8 @@
 
 use std::{fs, path::Path};
 
-use crate::privileges;
+use crate::{bpf::kernel::KPROBES, privileges};
 
-/// Exists where the kernel has kprobes.
-const KPROBES: &str = "/sys/bus/event_source/devices/kprobe";
 /// Names the modes, with that in force in brackets; `kernel_lockdown(7)`.
 const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
 /// How the kernel's EPERM is written.

@@ -15,18 +15,22 @@ use crate::{
 
 /// A TCP socket of any kind: full, request or time-wait.
 #[inline(always)]
-pub(crate) fn tcp(seq: *const u8, sk: Sock) {
-    if sk.0.is_null() || !sk.is_inet() {
+pub(crate) fn tcp(seq: *const u8, sk: *const u8) {
+    if sk.is_null() {
+        return;
+    }
+    let sk = Sock::at(sk);
+    if !sk.is_inet() {
         return;
     }
     // SAFETY: the verifier checks that the pointer is a socket; null for request and time-wait ones.
-    let full = Sock(unsafe { bpf_skc_to_tcp_sock(sk.0 as *mut _) } as *const u8);
+    let full = Sock { at: unsafe { bpf_skc_to_tcp_sock(sk.at as *mut _) } as *const u8, ..sk };
     // SAFETY: as above; null for all but time-wait ones.
-    let remnant = unsafe { bpf_skc_to_tcp_timewait_sock(sk.0 as *mut _) } as *const u8;
+    let remnant = unsafe { bpf_skc_to_tcp_timewait_sock(sk.at as *mut _) } as *const u8;
     write(seq, KIND_SEEN, |record| {
         sk.fill_common(record, sk.cookie());
         record.protocol = TCP;
-        if full.0.is_null() {
+        if full.at.is_null() {
             record.flags |= FLAG_REMNANT;
         }
         if !remnant.is_null() && offset!(tw_substate) != ABSENT {
@@ -34,7 +38,7 @@ pub(crate) fn tcp(seq: *const u8, sk: Sock) {
             record.state = plain(remnant, offset!(tw_substate));
         }
     });
-    if !full.0.is_null() && full.state() == ESTABLISHED && full.is_unowned() {
+    if !full.at.is_null() && full.state() == ESTABLISHED && full.is_unowned() {
         await_accept(full);
     }
 }
@@ -52,8 +56,12 @@ fn await_accept(sk: Sock) {
 
 /// A UDP socket.
 #[inline(always)]
-pub(crate) fn udp(seq: *const u8, sk: Sock) {
-    if sk.0.is_null() || !sk.is_inet() {
+pub(crate) fn udp(seq: *const u8, sk: *const u8) {
+    if sk.is_null() {
+        return;
+    }
+    let sk = Sock::at(sk);
+    if !sk.is_inet() {
         return;
     }
     write(seq, KIND_SEEN, |record| sk.fill(record));
@@ -67,8 +75,12 @@ pub(crate) fn held(seq: *const u8, task: Task, fd: u32, file: *const u8) {
     if socket.is_null() {
         return;
     }
-    let sk = Sock(plain(socket, offset!(socket_sk)));
-    if sk.0.is_null() || !(sk.is_tcp() || sk.is_udp()) {
+    let sk: *const u8 = plain(socket, offset!(socket_sk));
+    if sk.is_null() {
+        return;
+    }
+    let sk = Sock::at(sk);
+    if !(sk.is_tcp() || sk.is_udp()) {
         return;
     }
     write(seq, KIND_HELD, |record| {

@@ -2,8 +2,8 @@
 
 use aya_ebpf::helpers::generated::bpf_skc_to_tcp_sock;
 use tracer_common::{
-    FAULT_BYTES, FAULT_PEER, HOW_CALL, KIND_ACCEPT, KIND_CLOSE, KIND_CONNECT, KIND_ESTABLISHED, KIND_FAILED,
-    KIND_INCOMING, KIND_LISTEN, READS_BY_PROBE, Record,
+    FAULT_BYTES, FAULT_PEER, HOW_CALL, KIND_ACCEPT, KIND_CLOSE, KIND_ESTABLISHED, KIND_FAILED,
+    KIND_INCOMING, READS_BY_PROBE, Record,
 };
 
 use super::{forget, make_state_of, peer::socket_address, state_of};
@@ -14,22 +14,12 @@ use crate::{
     task::Task,
 };
 
-/// A socket listens, its port is bound; called in the listener's context.
+/// The acting process's own call: a socket listens, its port is bound; or a SYN is about to leave, with source port and
+/// route chosen.
 #[inline(always)]
-pub(crate) fn listen(sk: Sock, cookie: u64) {
-    in_context(sk, cookie, KIND_LISTEN);
-}
-
-/// A SYN is about to leave; source port and route are chosen; called in the caller's context.
-#[inline(always)]
-pub(crate) fn connect(sk: Sock, cookie: u64) {
-    in_context(sk, cookie, KIND_CONNECT);
-}
-
-#[inline(always)]
-fn in_context(sk: Sock, cookie: u64, kind: u8) {
+pub(crate) fn in_context(sk: Sock, cookie: u64, kind: u8) {
     let task = Task::current();
-    if !sk.is_wanted() || task.is_tracer() {
+    if task.is_tracer() {
         return;
     }
     emit(kind, |record| {
@@ -43,7 +33,7 @@ fn in_context(sk: Sock, cookie: u64, kind: u8) {
 #[inline(always)]
 pub(crate) fn refused(sk: Sock, address: *const u8, result: i32) {
     let task = Task::current();
-    if result >= 0 || sk.state() != CLOSE || !sk.is_wanted() || task.is_tracer() {
+    if result >= 0 || sk.state() != CLOSE || task.is_tracer() {
         return;
     }
     emit(KIND_FAILED, |record| {
@@ -63,62 +53,51 @@ pub(crate) fn refused(sk: Sock, address: *const u8, result: i32) {
 /// `inet_sock_set_state`: outcomes and ends. Mostly in softirq, so no task is read.
 #[inline(always)]
 pub(crate) fn state_change(sk: Sock, old: u8, new: u8) {
-    if !sk.is_tcp() || !sk.is_wanted() {
+    let kind = match (old, new) {
+        (SYN_SENT, ESTABLISHED) => KIND_ESTABLISHED,
+        (SYN_RECV, ESTABLISHED) => KIND_INCOMING,
+        (SYN_SENT, CLOSE) => KIND_FAILED,
+        (CLOSE, _) | (_, ESTABLISHED) => return,
+        _ => KIND_CLOSE,
+    };
+    if !sk.is_tcp() {
         return;
     }
-    if new == ESTABLISHED && old == SYN_SENT {
-        emit(KIND_ESTABLISHED, |record| sk.fill(record));
-    } else if new == ESTABLISHED && old == SYN_RECV {
-        incoming(sk);
-    } else if new == CLOSE && old == SYN_SENT {
-        emit(KIND_FAILED, |record| {
-            sk.fill(record);
-            fill_end(sk, record);
+    let cookie = sk.cookie();
+    let key = sk.key_of(cookie);
+    if kind == KIND_INCOMING && setting!(accept_by_use) != 0 {
+        // Whoever takes it over is still to be seen.
+        if let Some(state) = make_state_of(key) {
+            state.awaits_accept = 1;
+        }
+    }
+    emit(kind, |record| {
+        sk.fill_with(record, cookie);
+        record.state = new;
+        if new == CLOSE {
+            fill_end(sk, record, old == LISTEN);
+        }
+        if kind == KIND_FAILED {
             record.error = sk.connect_error(record.local_port);
-        });
-    } else if new == CLOSE && old != CLOSE {
-        close(sk, old);
-    }
-}
-
-/// The handshake of an inbound connection is complete; whoever takes it over is still to be seen.
-#[inline(always)]
-fn incoming(sk: Sock) {
-    if setting!(accept_by_use) != 0
-        && let Some(state) = make_state_of(sk.key())
-    {
-        state.awaits_accept = 1;
-    }
-    emit(KIND_INCOMING, |record| {
-        sk.fill(record);
-        record.state = ESTABLISHED;
-    });
-}
-
-#[inline(always)]
-fn close(sk: Sock, old: u8) {
-    emit(KIND_CLOSE, |record| {
-        sk.fill(record);
-        record.state = CLOSE;
-        fill_end(sk, record);
-        if old == LISTEN {
-            record.bytes_sent = 0;
-            record.bytes_received = 0;
         }
     });
-    forget(sk.key());
+    if kind == KIND_CLOSE {
+        forget(key);
+    }
 }
 
 /// What outlives the socket's unbinding, which comes before its last change of state: the port it
-/// had, and its byte counts.
+/// had, and its byte counts; a listener has none.
 #[inline(always)]
-fn fill_end(sk: Sock, record: &mut Record) {
+fn fill_end(sk: Sock, record: &mut Record, listened: bool) {
     let tcp = tcp_sock(sk);
     if tcp.is_null() {
         record.faults |= FAULT_BYTES;
-    } else {
+        return;
+    }
+    record.local_port = source_port(tcp);
+    if !listened {
         sk.fill_bytes(tcp, record);
-        record.local_port = source_port(tcp);
     }
 }
 
@@ -127,10 +106,10 @@ fn fill_end(sk: Sock, record: &mut Record) {
 #[inline(always)]
 fn tcp_sock(sk: Sock) -> *const u8 {
     if setting!(reads) & READS_BY_PROBE != 0 {
-        return sk.0;
+        return sk.at;
     }
     // SAFETY: the verifier checks that the pointer is a socket.
-    unsafe { bpf_skc_to_tcp_sock(sk.0 as *mut _) as *const u8 }
+    unsafe { bpf_skc_to_tcp_sock(sk.at as *mut _) as *const u8 }
 }
 
 /// `inet_csk_accept` returns a connection: exactly the acceptor's context. A mark tells the hook that
@@ -138,7 +117,7 @@ fn tcp_sock(sk: Sock) -> *const u8 {
 #[inline(always)]
 pub(crate) fn accepted(sk: Sock) {
     // Before 5.12 it may not have its cookie yet: then the next hook, which waits for the socket's lock, tells.
-    if !sk.is_tcp() || !sk.is_wanted() || sk.cookie() == 0 {
+    if !sk.is_tcp() || sk.cookie() == 0 {
         return;
     }
     let _ = make_state_of(sk.key());
@@ -149,7 +128,7 @@ pub(crate) fn accepted(sk: Sock) {
 /// in accept() before the hooks came. Told only when [`accepted`] has not.
 #[inline(always)]
 pub(crate) fn grafted(sk: Sock) {
-    if !sk.is_tcp() || !sk.is_wanted() {
+    if !sk.is_tcp() {
         return;
     }
     let key = sk.key();
@@ -163,7 +142,7 @@ pub(crate) fn grafted(sk: Sock) {
 /// A process uses a TCP socket: for an inbound connection not yet seen accepted, that is the sign.
 #[inline(always)]
 pub(crate) fn first_use(sk: Sock, how: u8) {
-    if claim(sk.key()) && sk.is_wanted() {
+    if claim(sk.key()) {
         tell_accept(sk, how);
     }
 }

@@ -36,7 +36,7 @@ pub(crate) fn connect(sk: Sock) {
 #[inline(always)]
 fn in_context(sk: Sock, kind: u8) {
     let task = Task::current();
-    if !sk.is_udp() || !sk.is_wanted() || task.is_tracer() {
+    if !sk.is_udp() || task.is_tracer() {
         return;
     }
     emit(kind, |record| {
@@ -48,7 +48,7 @@ fn in_context(sk: Sock, kind: u8) {
 /// The socket is destroyed.
 #[inline(always)]
 pub(crate) fn close(sk: Sock) {
-    if !sk.is_udp() || sk.local_port() == 0 || !sk.is_wanted() {
+    if !sk.is_udp() || sk.local_port() == 0 {
         return;
     }
     emit(KIND_CLOSE, |record| {
@@ -74,9 +74,6 @@ pub(crate) fn fill_totals(key: u64, record: &mut Record) {
 /// Adds a datagram's payload to the socket's totals.
 #[inline(always)]
 pub(crate) fn add_bytes(sk: Sock, direction: u8, bytes: u64) {
-    if !sk.is_wanted() {
-        return;
-    }
     if let Some(state) = make_state_of(sk.key()) {
         if direction == DIRECTION_SENT {
             state.sent += bytes;
@@ -165,7 +162,7 @@ pub(crate) fn consumed(sk: Sock, packet: *const u8, length: i32) {
 #[inline(always)]
 pub(crate) fn datagram(sk: Sock, peer: Option<Peer>, direction: u8, bytes: u64) {
     let task = Task::current();
-    if task.is_tracer() || !sk.is_wanted() {
+    if task.is_tracer() {
         return;
     }
     let known = peer.is_some();

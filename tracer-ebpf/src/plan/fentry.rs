@@ -4,20 +4,20 @@ use aya_ebpf::{
     macros::{fentry, fexit},
     programs::{FEntryContext, FExitContext},
 };
+use tracer_common::{KIND_CONNECT, KIND_LISTEN};
 
 use crate::{
     handlers::{tcp, udp},
     maps::offset,
-    proof::proven,
-    sock::{INET, LISTEN, Sock, plain},
+    proof::wanted,
+    sock::{INET, LISTEN, plain},
 };
 
 /// `int tcp_connect(struct sock *sk)`
 #[fentry(function = "tcp_connect")]
 pub(crate) fn tcp_connect(ctx: FEntryContext) -> i32 {
-    let sk = Sock(ctx.arg(0));
-    if !proven!("tcp_connect", sk) {
-        tcp::connect(sk, sk.cookie());
+    if let Some(sk) = wanted!("tcp_connect", ctx.arg(0)) {
+        tcp::in_context(sk, sk.cookie(), KIND_CONNECT);
     }
     0
 }
@@ -25,8 +25,7 @@ pub(crate) fn tcp_connect(ctx: FEntryContext) -> i32 {
 /// `int tcp_v4_connect(struct sock *sk, struct sockaddr *uaddr, int addr_len)`
 #[fexit(function = "tcp_v4_connect")]
 pub(crate) fn tcp_v4_connect(ctx: FExitContext) -> i32 {
-    let sk = Sock(ctx.arg(0));
-    if !proven!("tcp_v4_connect", sk) {
+    if let Some(sk) = wanted!("tcp_v4_connect", ctx.arg(0)) {
         tcp::refused(sk, ctx.arg(1), ctx.arg(3));
     }
     0
@@ -35,8 +34,7 @@ pub(crate) fn tcp_v4_connect(ctx: FExitContext) -> i32 {
 /// `int tcp_v6_connect(struct sock *sk, struct sockaddr *uaddr, int addr_len)`
 #[fexit(function = "tcp_v6_connect")]
 pub(crate) fn tcp_v6_connect(ctx: FExitContext) -> i32 {
-    let sk = Sock(ctx.arg(0));
-    if !proven!("tcp_v6_connect", sk) {
+    if let Some(sk) = wanted!("tcp_v6_connect", ctx.arg(0)) {
         tcp::refused(sk, ctx.arg(1), ctx.arg(3));
     }
     0
@@ -45,9 +43,10 @@ pub(crate) fn tcp_v6_connect(ctx: FExitContext) -> i32 {
 /// `int inet_csk_listen_start(struct sock *sk)`; one more argument on older kernels.
 #[fexit(function = "inet_csk_listen_start")]
 pub(crate) fn listen_start(ctx: FExitContext) -> i32 {
-    let sk = Sock(ctx.arg(0));
-    if !proven!("listen_start", sk) && sk.state() == LISTEN && sk.is_tcp() {
-        tcp::listen(sk, sk.cookie());
+    if let Some(sk) = wanted!("listen_start", ctx.arg(0))
+        && sk.state() == LISTEN && sk.is_tcp()
+    {
+        tcp::in_context(sk, sk.cookie(), KIND_LISTEN);
     }
     0
 }
@@ -56,8 +55,7 @@ pub(crate) fn listen_start(ctx: FExitContext) -> i32 {
 /// that were already waiting when the hook was attached.
 #[fentry(function = "security_sock_graft")]
 pub(crate) fn sock_graft(ctx: FEntryContext) -> i32 {
-    let sk = Sock(ctx.arg(0));
-    if !proven!("sock_graft", sk) {
+    if let Some(sk) = wanted!("sock_graft", ctx.arg(0)) {
         tcp::grafted(sk);
     }
     0
@@ -66,8 +64,10 @@ pub(crate) fn sock_graft(ctx: FEntryContext) -> i32 {
 /// `struct sock *inet_csk_accept(struct sock *sk, int flags, int *err, bool kern)`
 #[fexit(function = "inet_csk_accept")]
 pub(crate) fn accept_return_4(ctx: FExitContext) -> i32 {
-    let sk = Sock(ctx.arg(4));
-    if !sk.0.is_null() && !proven!("accept_return_4", sk) {
+    let accepted: *const u8 = ctx.arg(4);
+    if !accepted.is_null()
+        && let Some(sk) = wanted!("accept_return_4", accepted)
+    {
         tcp::accepted(sk);
     }
     0
@@ -76,8 +76,10 @@ pub(crate) fn accept_return_4(ctx: FExitContext) -> i32 {
 /// `struct sock *inet_csk_accept(struct sock *sk, struct proto_accept_arg *arg)`
 #[fexit(function = "inet_csk_accept")]
 pub(crate) fn accept_return_2(ctx: FExitContext) -> i32 {
-    let sk = Sock(ctx.arg(2));
-    if !sk.0.is_null() && !proven!("accept_return_2", sk) {
+    let accepted: *const u8 = ctx.arg(2);
+    if !accepted.is_null()
+        && let Some(sk) = wanted!("accept_return_2", accepted)
+    {
         tcp::accepted(sk);
     }
     0
@@ -86,9 +88,10 @@ pub(crate) fn accept_return_2(ctx: FExitContext) -> i32 {
 /// `int inet_bind(struct socket *sock, struct sockaddr *uaddr, int addr_len)`
 #[fexit(function = "inet_bind")]
 pub(crate) fn inet_bind(ctx: FExitContext) -> i32 {
-    let sk = Sock(plain(ctx.arg(0), offset!(socket_sk)));
     let result: i32 = ctx.arg(3);
-    if !proven!("inet_bind", sk) && result == 0 {
+    if let Some(sk) = wanted!("inet_bind", plain(ctx.arg(0), offset!(socket_sk)))
+        && result == 0
+    {
         udp::bind(sk);
     }
     0
@@ -97,9 +100,10 @@ pub(crate) fn inet_bind(ctx: FExitContext) -> i32 {
 /// `int inet6_bind(struct socket *sock, struct sockaddr *uaddr, int addr_len)`
 #[fexit(function = "inet6_bind")]
 pub(crate) fn inet6_bind(ctx: FExitContext) -> i32 {
-    let sk = Sock(plain(ctx.arg(0), offset!(socket_sk)));
     let result: i32 = ctx.arg(3);
-    if !proven!("inet6_bind", sk) && result == 0 {
+    if let Some(sk) = wanted!("inet6_bind", plain(ctx.arg(0), offset!(socket_sk)))
+        && result == 0
+    {
         udp::bind(sk);
     }
     0
@@ -109,9 +113,10 @@ pub(crate) fn inet6_bind(ctx: FExitContext) -> i32 {
 /// socket it is a step on the way, and the peer is not set yet.
 #[fexit(function = "__ip4_datagram_connect")]
 pub(crate) fn udp_connect(ctx: FExitContext) -> i32 {
-    let sk = Sock(ctx.arg(0));
     let result: i32 = ctx.arg(3);
-    if !proven!("udp_connect", sk) && result == 0 && sk.family() == INET {
+    if let Some(sk) = wanted!("udp_connect", ctx.arg(0))
+        && result == 0 && sk.family() == INET
+    {
         udp::connect(sk);
     }
     0
@@ -120,9 +125,10 @@ pub(crate) fn udp_connect(ctx: FExitContext) -> i32 {
 /// `int __ip6_datagram_connect(struct sock *sk, struct sockaddr *uaddr, int addr_len)`
 #[fexit(function = "__ip6_datagram_connect")]
 pub(crate) fn udp6_connect(ctx: FExitContext) -> i32 {
-    let sk = Sock(ctx.arg(0));
     let result: i32 = ctx.arg(3);
-    if !proven!("udp6_connect", sk) && result == 0 {
+    if let Some(sk) = wanted!("udp6_connect", ctx.arg(0))
+        && result == 0
+    {
         udp::connect(sk);
     }
     0
@@ -131,8 +137,7 @@ pub(crate) fn udp6_connect(ctx: FExitContext) -> i32 {
 /// `int udp_sendmsg(struct sock *sk, struct msghdr *msg, size_t len)`
 #[fentry(function = "udp_sendmsg")]
 pub(crate) fn udp_sendmsg(ctx: FEntryContext) -> i32 {
-    let sk = Sock(ctx.arg(0));
-    if !proven!("udp_sendmsg", sk) {
+    if let Some(sk) = wanted!("udp_sendmsg", ctx.arg(0)) {
         udp::sends(sk, ctx.arg(1), ctx.arg(2));
     }
     0
@@ -141,8 +146,7 @@ pub(crate) fn udp_sendmsg(ctx: FEntryContext) -> i32 {
 /// `int udpv6_sendmsg(struct sock *sk, struct msghdr *msg, size_t len)`
 #[fentry(function = "udpv6_sendmsg")]
 pub(crate) fn udpv6_sendmsg(ctx: FEntryContext) -> i32 {
-    let sk = Sock(ctx.arg(0));
-    if !proven!("udpv6_sendmsg", sk) {
+    if let Some(sk) = wanted!("udpv6_sendmsg", ctx.arg(0)) {
         udp::sends_v6(sk, ctx.arg(1), ctx.arg(2));
     }
     0
@@ -153,8 +157,7 @@ pub(crate) fn udpv6_sendmsg(ctx: FEntryContext) -> i32 {
 /// so the sender is known even when the program does not ask for it.
 #[fentry(function = "skb_consume_udp")]
 pub(crate) fn udp_consume(ctx: FEntryContext) -> i32 {
-    let sk = Sock(ctx.arg(0));
-    if !proven!("udp_consume", sk) {
+    if let Some(sk) = wanted!("udp_consume", ctx.arg(0)) {
         udp::consumed(sk, ctx.arg(1), ctx.arg(2));
     }
     0
@@ -163,8 +166,7 @@ pub(crate) fn udp_consume(ctx: FEntryContext) -> i32 {
 /// `void udp_destroy_sock(struct sock *sk)`
 #[fentry(function = "udp_destroy_sock")]
 pub(crate) fn udp_destroy(ctx: FEntryContext) -> i32 {
-    let sk = Sock(ctx.arg(0));
-    if !proven!("udp_destroy", sk) {
+    if let Some(sk) = wanted!("udp_destroy", ctx.arg(0)) {
         udp::close(sk);
     }
     0
@@ -173,8 +175,7 @@ pub(crate) fn udp_destroy(ctx: FEntryContext) -> i32 {
 /// `void udpv6_destroy_sock(struct sock *sk)`
 #[fentry(function = "udpv6_destroy_sock")]
 pub(crate) fn udpv6_destroy(ctx: FEntryContext) -> i32 {
-    let sk = Sock(ctx.arg(0));
-    if !proven!("udpv6_destroy", sk) {
+    if let Some(sk) = wanted!("udpv6_destroy", ctx.arg(0)) {
         udp::close(sk);
     }
     0

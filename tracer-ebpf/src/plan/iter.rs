@@ -7,7 +7,7 @@ use core::ffi::c_void;
 
 use crate::{
     handlers::seen,
-    sock::{Sock, plain},
+    sock::plain,
     task::Task,
 };
 
@@ -15,7 +15,7 @@ use crate::{
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/tcp")]
 pub(crate) extern "C" fn seen_tcp(ctx: *mut c_void) -> i32 {
-    seen::tcp(seq_file(ctx), Sock(member(ctx, 8)));
+    seen::tcp(seq_file(ctx), member(ctx, 8));
     0
 }
 
@@ -23,7 +23,7 @@ pub(crate) extern "C" fn seen_tcp(ctx: *mut c_void) -> i32 {
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/udp")]
 pub(crate) extern "C" fn seen_udp(ctx: *mut c_void) -> i32 {
-    seen::udp(seq_file(ctx), Sock(member(ctx, 8)));
+    seen::udp(seq_file(ctx), member(ctx, 8));
     0
 }
 

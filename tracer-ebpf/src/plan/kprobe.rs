@@ -9,12 +9,13 @@ use aya_ebpf::{
     macros::{kprobe, kretprobe},
     programs::{ProbeContext, RetProbeContext},
 };
+use tracer_common::{KIND_CONNECT, KIND_LISTEN};
 
 use crate::{
     handlers::{tcp, udp},
     maps::{CALLS, Call, CallKey, offset},
-    proof::proven,
-    sock::{INET, LISTEN, Sock, load},
+    proof::wanted,
+    sock::{INET, LISTEN, load},
 };
 
 const TCP_V4_CONNECT: u64 = 1;
@@ -32,11 +33,6 @@ fn argument<T: aya_ebpf::Argument + Default>(ctx: &ProbeContext, n: usize) -> T 
 #[inline(always)]
 fn pointer(ctx: &ProbeContext, n: usize) -> *const u8 {
     argument::<u64>(ctx, n) as *const u8
-}
-
-#[inline(always)]
-fn socket(ctx: &ProbeContext) -> Sock {
-    Sock(pointer(ctx, 0))
 }
 
 /// Remembers a call whose return is hooked as well.
@@ -60,9 +56,8 @@ fn leave(function: u64) -> Option<Call> {
 /// `int tcp_connect(struct sock *sk)`
 #[kprobe(function = "tcp_connect")]
 pub(crate) fn k_tcp_connect(ctx: ProbeContext) -> u32 {
-    let sk = socket(&ctx);
-    if !proven!("k_tcp_connect", sk) {
-        tcp::connect(sk, sk.cookie());
+    if let Some(sk) = wanted!("k_tcp_connect", pointer(&ctx, 0)) {
+        tcp::in_context(sk, sk.cookie(), KIND_CONNECT);
     }
     0
 }
@@ -78,8 +73,7 @@ pub(crate) fn k_tcp_v4_connect_entry(ctx: ProbeContext) -> u32 {
 #[kretprobe(function = "tcp_v4_connect")]
 pub(crate) fn k_tcp_v4_connect(ctx: RetProbeContext) -> u32 {
     if let Some(call) = leave(TCP_V4_CONNECT) {
-        let sk = Sock(call.socket as *const u8);
-        if !proven!("k_tcp_v4_connect", sk) {
+        if let Some(sk) = wanted!("k_tcp_v4_connect", call.socket as *const u8) {
             tcp::refused(sk, call.address as *const u8, ctx.ret());
         }
     }
@@ -97,8 +91,7 @@ pub(crate) fn k_tcp_v6_connect_entry(ctx: ProbeContext) -> u32 {
 #[kretprobe(function = "tcp_v6_connect")]
 pub(crate) fn k_tcp_v6_connect(ctx: RetProbeContext) -> u32 {
     if let Some(call) = leave(TCP_V6_CONNECT) {
-        let sk = Sock(call.socket as *const u8);
-        if !proven!("k_tcp_v6_connect", sk) {
+        if let Some(sk) = wanted!("k_tcp_v6_connect", call.socket as *const u8) {
             tcp::refused(sk, call.address as *const u8, ctx.ret());
         }
     }
@@ -108,9 +101,10 @@ pub(crate) fn k_tcp_v6_connect(ctx: RetProbeContext) -> u32 {
 /// `int inet_hash(struct sock *sk)`: a listener enters the kernel's table, its port is bound.
 #[kprobe(function = "inet_hash")]
 pub(crate) fn k_hash(ctx: ProbeContext) -> u32 {
-    let sk = socket(&ctx);
-    if !proven!("k_hash", sk) && sk.state() == LISTEN && sk.is_tcp() {
-        tcp::listen(sk, sk.cookie());
+    if let Some(sk) = wanted!("k_hash", pointer(&ctx, 0))
+        && sk.state() == LISTEN && sk.is_tcp()
+    {
+        tcp::in_context(sk, sk.cookie(), KIND_LISTEN);
     }
     0
 }
@@ -118,9 +112,10 @@ pub(crate) fn k_hash(ctx: ProbeContext) -> u32 {
 /// `int inet6_hash(struct sock *sk)`
 #[kprobe(function = "inet6_hash")]
 pub(crate) fn k_hash6(ctx: ProbeContext) -> u32 {
-    let sk = socket(&ctx);
-    if !proven!("k_hash6", sk) && sk.state() == LISTEN && sk.is_tcp() {
-        tcp::listen(sk, sk.cookie());
+    if let Some(sk) = wanted!("k_hash6", pointer(&ctx, 0))
+        && sk.state() == LISTEN && sk.is_tcp()
+    {
+        tcp::in_context(sk, sk.cookie(), KIND_LISTEN);
     }
     0
 }
@@ -128,8 +123,7 @@ pub(crate) fn k_hash6(ctx: ProbeContext) -> u32 {
 /// `void security_sock_graft(struct sock *sk, struct socket *parent)`: every accept.
 #[kprobe(function = "security_sock_graft")]
 pub(crate) fn k_sock_graft(ctx: ProbeContext) -> u32 {
-    let sk = socket(&ctx);
-    if !proven!("k_sock_graft", sk) {
+    if let Some(sk) = wanted!("k_sock_graft", pointer(&ctx, 0)) {
         tcp::grafted(sk);
     }
     0
@@ -139,8 +133,10 @@ pub(crate) fn k_sock_graft(ctx: ProbeContext) -> u32 {
 /// processes that wait in accept() hold the slots of a kretprobe.
 #[kretprobe(function = "inet_csk_accept")]
 pub(crate) fn k_accept_return(ctx: RetProbeContext) -> u32 {
-    let sk = Sock(ctx.ret::<u64>() as *const u8);
-    if !sk.0.is_null() && !proven!("k_accept_return", sk) {
+    let accepted = ctx.ret::<u64>() as *const u8;
+    if !accepted.is_null()
+        && let Some(sk) = wanted!("k_accept_return", accepted)
+    {
         tcp::grafted(sk);
     }
     0
@@ -157,8 +153,9 @@ pub(crate) fn k_inet_bind_entry(ctx: ProbeContext) -> u32 {
 #[kretprobe(function = "inet_bind")]
 pub(crate) fn k_inet_bind(ctx: RetProbeContext) -> u32 {
     if let Some(call) = leave(INET_BIND) {
-        let sk = socket_of(&call);
-        if !proven!("k_inet_bind", sk) && ctx.ret::<i32>() == 0 {
+        if let Some(sk) = wanted!("k_inet_bind", socket_of(&call))
+            && ctx.ret::<i32>() == 0
+        {
             udp::bind(sk);
         }
     }
@@ -176,8 +173,9 @@ pub(crate) fn k_inet6_bind_entry(ctx: ProbeContext) -> u32 {
 #[kretprobe(function = "inet6_bind")]
 pub(crate) fn k_inet6_bind(ctx: RetProbeContext) -> u32 {
     if let Some(call) = leave(INET6_BIND) {
-        let sk = socket_of(&call);
-        if !proven!("k_inet6_bind", sk) && ctx.ret::<i32>() == 0 {
+        if let Some(sk) = wanted!("k_inet6_bind", socket_of(&call))
+            && ctx.ret::<i32>() == 0
+        {
             udp::bind(sk);
         }
     }
@@ -186,8 +184,8 @@ pub(crate) fn k_inet6_bind(ctx: RetProbeContext) -> u32 {
 
 /// The `struct sock` of a call whose first argument is a `struct socket`.
 #[inline(always)]
-fn socket_of(call: &Call) -> Sock {
-    Sock(load(call.socket as *const u8, offset!(socket_sk)))
+fn socket_of(call: &Call) -> *const u8 {
+    load(call.socket as *const u8, offset!(socket_sk))
 }
 
 /// `int __ip4_datagram_connect(struct sock *sk, struct sockaddr *uaddr, int addr_len)`; for an IPv6
@@ -202,8 +200,9 @@ pub(crate) fn k_udp_connect_entry(ctx: ProbeContext) -> u32 {
 #[kretprobe(function = "__ip4_datagram_connect")]
 pub(crate) fn k_udp_connect(ctx: RetProbeContext) -> u32 {
     if let Some(call) = leave(IP4_DATAGRAM_CONNECT) {
-        let sk = Sock(call.socket as *const u8);
-        if !proven!("k_udp_connect", sk) && ctx.ret::<i32>() == 0 && sk.family() == INET {
+        if let Some(sk) = wanted!("k_udp_connect", call.socket as *const u8)
+            && ctx.ret::<i32>() == 0 && sk.family() == INET
+        {
             udp::connect(sk);
         }
     }
@@ -221,8 +220,9 @@ pub(crate) fn k_udp6_connect_entry(ctx: ProbeContext) -> u32 {
 #[kretprobe(function = "__ip6_datagram_connect")]
 pub(crate) fn k_udp6_connect(ctx: RetProbeContext) -> u32 {
     if let Some(call) = leave(IP6_DATAGRAM_CONNECT) {
-        let sk = Sock(call.socket as *const u8);
-        if !proven!("k_udp6_connect", sk) && ctx.ret::<i32>() == 0 {
+        if let Some(sk) = wanted!("k_udp6_connect", call.socket as *const u8)
+            && ctx.ret::<i32>() == 0
+        {
             udp::connect(sk);
         }
     }
@@ -232,8 +232,7 @@ pub(crate) fn k_udp6_connect(ctx: RetProbeContext) -> u32 {
 /// `int udp_sendmsg(struct sock *sk, struct msghdr *msg, size_t len)`
 #[kprobe(function = "udp_sendmsg")]
 pub(crate) fn k_udp_sendmsg(ctx: ProbeContext) -> u32 {
-    let sk = socket(&ctx);
-    if !proven!("k_udp_sendmsg", sk) {
+    if let Some(sk) = wanted!("k_udp_sendmsg", pointer(&ctx, 0)) {
         udp::sends(sk, pointer(&ctx, 1), argument(&ctx, 2));
     }
     0
@@ -242,8 +241,7 @@ pub(crate) fn k_udp_sendmsg(ctx: ProbeContext) -> u32 {
 /// `int udpv6_sendmsg(struct sock *sk, struct msghdr *msg, size_t len)`
 #[kprobe(function = "udpv6_sendmsg")]
 pub(crate) fn k_udpv6_sendmsg(ctx: ProbeContext) -> u32 {
-    let sk = socket(&ctx);
-    if !proven!("k_udpv6_sendmsg", sk) {
+    if let Some(sk) = wanted!("k_udpv6_sendmsg", pointer(&ctx, 0)) {
         udp::sends_v6(sk, pointer(&ctx, 1), argument(&ctx, 2));
     }
     0
@@ -252,8 +250,7 @@ pub(crate) fn k_udpv6_sendmsg(ctx: ProbeContext) -> u32 {
 /// `void skb_consume_udp(struct sock *sk, struct sk_buff *skb, int len)`
 #[kprobe(function = "skb_consume_udp")]
 pub(crate) fn k_udp_consume(ctx: ProbeContext) -> u32 {
-    let sk = socket(&ctx);
-    if !proven!("k_udp_consume", sk) {
+    if let Some(sk) = wanted!("k_udp_consume", pointer(&ctx, 0)) {
         udp::consumed(sk, pointer(&ctx, 1), argument(&ctx, 2));
     }
     0
@@ -262,8 +259,7 @@ pub(crate) fn k_udp_consume(ctx: ProbeContext) -> u32 {
 /// `void udp_destroy_sock(struct sock *sk)`
 #[kprobe(function = "udp_destroy_sock")]
 pub(crate) fn k_udp_destroy(ctx: ProbeContext) -> u32 {
-    let sk = socket(&ctx);
-    if !proven!("k_udp_destroy", sk) {
+    if let Some(sk) = wanted!("k_udp_destroy", pointer(&ctx, 0)) {
         udp::close(sk);
     }
     0
@@ -272,8 +268,7 @@ pub(crate) fn k_udp_destroy(ctx: ProbeContext) -> u32 {
 /// `void udpv6_destroy_sock(struct sock *sk)`
 #[kprobe(function = "udpv6_destroy_sock")]
 pub(crate) fn k_udpv6_destroy(ctx: ProbeContext) -> u32 {
-    let sk = socket(&ctx);
-    if !proven!("k_udpv6_destroy", sk) {
+    if let Some(sk) = wanted!("k_udpv6_destroy", pointer(&ctx, 0)) {
         udp::close(sk);
     }
     0

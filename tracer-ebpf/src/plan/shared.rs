@@ -6,14 +6,14 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, SockContext, SockOpsContext},
 };
 
-use tracer_common::{COUNTER_INSIDE, READS_TASK_TYPE};
+use tracer_common::{COUNTER_INSIDE, READS_TASK_TYPE, slot};
 
 use super::tracepoint::{ALLOW, Place, full_socket};
 use crate::{
     emit::add,
     handlers::tcp,
     maps::{TAKEN, setting},
-    proof::proven,
+    proof::{is_asked_for, mark},
     sock::{CLOSE, ESTABLISHED, Sock},
     task::Task,
 };
@@ -25,15 +25,20 @@ const PASSIVE_ESTABLISHED: u32 = 5;
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub(crate) fn state_change(ctx: BtfTracePointContext) -> i32 {
     let change = Change::of(&ctx);
+    if !change.is_told() {
+        take(&change);
+        return 0;
+    }
+    let sk = Sock::at(change.at);
     // The second program proves itself by what this one does not take.
-    if change.is_told() && proven!("state_change", change.sk) {
+    if mark(const { slot("state_change") }, sk.netns) {
         return 0;
     }
     take(&change);
-    if change.is_told() {
+    if is_asked_for(sk.netns) {
         #[cfg(feature = "log")]
         aya_log_ebpf::debug!(&ctx, "inet_sock_set_state: {} to {}", change.old, change.new);
-        tcp::state_change(change.sk, change.old, change.new);
+        tcp::state_change(sk, change.old, change.new);
     }
     0
 }
@@ -44,20 +49,26 @@ pub(crate) fn state_change(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub(crate) fn state_change_inside(ctx: BtfTracePointContext) -> i32 {
     let change = Change::of(&ctx);
-    if is_taken(&change) || (change.is_told() && proven!("state_change_inside", change.sk)) {
+    if is_taken(&change) {
         return 0;
+    }
+    if change.is_told() {
+        let sk = Sock::at(change.at);
+        if mark(const { slot("state_change_inside") }, sk.netns) {
+            return 0;
+        }
+        if is_asked_for(sk.netns) {
+            tcp::state_change(sk, change.old, change.new);
+        }
     }
     // Also where nothing is lost: the kernel counts every run that it left out.
     add(COUNTER_INSIDE, 1);
-    if change.is_told() {
-        tcp::state_change(change.sk, change.old, change.new);
-    }
     0
 }
 
 /// A change of a socket's state.
 struct Change {
-    sk: Sock,
+    at: *const u8,
     old: u8,
     new: u8,
 }
@@ -65,7 +76,7 @@ struct Change {
 impl Change {
     #[inline(always)]
     fn of(ctx: &BtfTracePointContext) -> Self {
-        Self { sk: Sock(ctx.arg(0)), old: ctx.arg::<i32>(1) as u8, new: ctx.arg::<i32>(2) as u8 }
+        Self { at: ctx.arg(0), old: ctx.arg::<i32>(1) as u8, new: ctx.arg::<i32>(2) as u8 }
     }
 
     /// Only outcomes and ends are: of most changes nothing is read.
@@ -79,7 +90,7 @@ impl Change {
 #[inline(always)]
 fn take(change: &Change) {
     if let Some(place) = taken() {
-        *place = (change.sk.0 as u64, change.new.into());
+        *place = (change.at as u64, change.new.into());
     }
 }
 
@@ -87,7 +98,7 @@ fn take(change: &Change) {
 #[inline(always)]
 fn is_taken(change: &Change) -> bool {
     let Some(place) = taken() else { return true };
-    let is_it = *place == (change.sk.0 as u64, change.new.into());
+    let is_it = *place == (change.at as u64, change.new.into());
     if is_it {
         place.0 = 0;
     }
@@ -110,7 +121,7 @@ fn taken() -> Option<&'static mut (u64, u64)> {
 pub(crate) fn name_sockets(ctx: SockContext) -> i32 {
     // SAFETY: the verifier checks the context.
     unsafe { bpf_get_socket_cookie(ctx.sock.cast()) };
-    let _ = Place::of_sock(&ctx, const { tracer_common::slot("name_sockets") });
+    let _ = Place::of_sock(&ctx, const { slot("name_sockets") });
     ALLOW
 }
 
@@ -120,8 +131,8 @@ pub(crate) fn name_connections(ctx: SockOpsContext) -> u32 {
     if ctx.op() == PASSIVE_ESTABLISHED {
         // SAFETY: the verifier checks the context.
         unsafe { bpf_get_socket_cookie(ctx.ops.cast()) };
-        if let Some(sk) = full_socket(&ctx) {
-            proven!("name_connections", sk);
+        if let Some(at) = full_socket(&ctx) {
+            mark(const { slot("name_connections") }, Sock::at(at).netns);
         }
     }
     ALLOW as u32

@@ -12,14 +12,14 @@ use aya_ebpf::{
 };
 use tracer_common::{
     DIRECTION_RECEIVED, DIRECTION_SENT, FLAG_NO_ENDS, FLAG_PORT_BOUND, HOW_CALL, HOW_FIRST_USE, KIND_ACCEPT,
-    KIND_ATTEMPT, KIND_BIND, KIND_CLOSE, KIND_CONNECT, KIND_UDP, READS_COOKIE, Record, slot,
+    KIND_ATTEMPT, KIND_BIND, KIND_CLOSE, KIND_CONNECT, KIND_LISTEN, KIND_UDP, READS_COOKIE, Record, slot,
 };
 
 use crate::{
     emit::emit,
     handlers::{forget, peer::Peer, tcp, udp},
     maps::setting,
-    proof::{mark, proven},
+    proof::{is_asked_for, mark, wanted},
     sock::{CLOSE, ESTABLISHED, INET6, Sock, TCP, UDP, UDPLITE, put_v4},
     task::{NO_NETNS_COOKIE, Task},
 };
@@ -39,17 +39,12 @@ const NOT_TAKEN: i32 = 0x2 | 0x2000;
 #[sock_ops]
 pub(crate) fn tcp_calls(ctx: SockOpsContext) -> u32 {
     let op = ctx.op();
-    if op == TCP_CONNECT {
-        if let Some(sk) = full_socket(&ctx)
-            && !proven!("tcp_calls", sk)
+    if op == TCP_CONNECT || op == TCP_LISTEN {
+        if let Some(at) = full_socket(&ctx)
+            && let Some(sk) = wanted!("tcp_calls", at)
         {
-            tcp::connect(sk, cookie(&ctx));
-        }
-    } else if op == TCP_LISTEN {
-        if let Some(sk) = full_socket(&ctx)
-            && !proven!("tcp_calls", sk)
-        {
-            tcp::listen(sk, cookie(&ctx));
+            let kind = if op == TCP_CONNECT { KIND_CONNECT } else { KIND_LISTEN };
+            tcp::in_context(sk, cookie(&ctx), kind);
         }
     } else if op == PASSIVE_ESTABLISHED && setting!(reads) & READS_COOKIE == 0 {
         // The tracepoint that comes next may not ask for the cookie, but it can read it.
@@ -66,7 +61,7 @@ fn cookie(ctx: &SockOpsContext) -> u64 {
 
 /// The socket with its kernel type, so that members can be read.
 #[inline(always)]
-pub(super) fn full_socket(ctx: &SockOpsContext) -> Option<Sock> {
+pub(super) fn full_socket(ctx: &SockOpsContext) -> Option<*const u8> {
     // SAFETY: the verifier checks the context and that null is ruled out before the helper.
     unsafe {
         let sk = (&raw const (*ctx.ops).__bindgen_anon_2.sk).read_volatile();
@@ -74,7 +69,7 @@ pub(super) fn full_socket(ctx: &SockOpsContext) -> Option<Sock> {
             return None;
         }
         let full = bpf_skc_to_tcp_sock(sk.cast()) as *const u8;
-        if full.is_null() { None } else { Some(Sock(full)) }
+        if full.is_null() { None } else { Some(full) }
     }
 }
 
@@ -264,13 +259,14 @@ fn bound(ctx: &SockContext, slot: u32, fill_local: impl FnOnce(&mut Record)) {
 pub(crate) fn sock_release(ctx: SockContext) -> i32 {
     // SAFETY: the verifier checks the context.
     let protocol = unsafe { (*ctx.sock).protocol } as u16;
+    let cookie = cookie_of_sock(&ctx);
     if protocol == TCP {
-        if tcp::claim(cookie_of_sock(&ctx)) {
+        if tcp::claim(cookie) {
             released(&ctx, KIND_ACCEPT);
         }
     } else if is_udp(&ctx) {
         released(&ctx, KIND_CLOSE);
-        forget(cookie_of_sock(&ctx));
+        forget(cookie);
     }
     ALLOW
 }
@@ -292,8 +288,7 @@ fn released(ctx: &SockContext, kind: u8) {
 /// `sock_send_length(struct sock *sk, int ret, int flags)`
 #[btf_tracepoint(function = "sock_send_length")]
 pub(crate) fn send_length(ctx: BtfTracePointContext) -> i32 {
-    let sk = Sock(ctx.arg(0));
-    if !proven!("send_length", sk) {
+    if let Some(sk) = wanted!("send_length", ctx.arg(0)) {
         used(sk, ctx.arg(1), 0, DIRECTION_SENT);
     }
     0
@@ -302,8 +297,7 @@ pub(crate) fn send_length(ctx: BtfTracePointContext) -> i32 {
 /// `sock_recv_length(struct sock *sk, int ret, int flags)`
 #[btf_tracepoint(function = "sock_recv_length")]
 pub(crate) fn recv_length(ctx: BtfTracePointContext) -> i32 {
-    let sk = Sock(ctx.arg(0));
-    if !proven!("recv_length", sk) {
+    if let Some(sk) = wanted!("recv_length", ctx.arg(0)) {
         used(sk, ctx.arg(1), ctx.arg(2), DIRECTION_RECEIVED);
     }
     0
@@ -351,8 +345,7 @@ impl Place {
         if mark(slot, netns) || task.is_tracer() {
             return None;
         }
-        let only = setting!(netns);
-        (only == 0 || netns == 0 || only == netns).then_some(Self { task, netns })
+        (netns == 0 || is_asked_for(netns)).then_some(Self { task, netns })
     }
 }
 

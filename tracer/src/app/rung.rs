@@ -117,6 +117,7 @@ fn load(plans: &[Plan], only: Option<u32>, period: Duration) -> Result<Rung, Str
     };
     let (mut loaded, rejected) = choose(plans, load).map_err(|rejected| reasons(&rejected))?;
     tracing::info!("plan {}; not used: {}", loaded.plan, reasons(&rejected));
+    kernel.release();
     let proofs = selftest.map(|(_, selftest)| Proofs::new(selftest, period));
     if let Err(error) = &proofs {
         loaded.coverage.push(unproven(error));

@@ -13,7 +13,7 @@ use aya::{
 use tracing::debug;
 
 use super::{
-    kernel::Kernel,
+    kernel::{KPROBES, Kernel},
     loader::chain,
     plan::{Attach, Hook},
 };
@@ -72,13 +72,27 @@ pub(super) fn load(ebpf: &mut Ebpf, place: &Place<'_>, hook: &Hook) -> Result<()
     Ok(())
 }
 
-/// The prototype decides which program fits, and spares a hook on a function that is not there.
-fn is_there(kernel: &Kernel, attach: Attach) -> Result<(), String> {
-    let Attach::FexitWith(function, parameters) = attach else { return Ok(()) };
-    match kernel.parameters(function) {
-        Some(count) if count == parameters => Ok(()),
-        Some(count) => Err(format!("{function} has {count} parameters here, not {parameters}")),
-        None => Err(format!("this kernel has no {function}")),
+/// What can be known before anything is loaded: whether the kernel has kprobes, and by the prototype which program
+/// fits a function.
+pub(super) fn is_there(kernel: &Kernel, attach: Attach) -> Result<(), String> {
+    match attach {
+        Attach::FexitWith(function, parameters) => match kernel.parameters(function) {
+            Some(count) if count == parameters => Ok(()),
+            Some(count) => Err(format!("{function} has {count} parameters here, not {parameters}")),
+            None => Err(format!("this kernel has no {function}")),
+        },
+        Attach::Kprobe(_) | Attach::Kretprobe(_) | Attach::KprobePair(..) if !Path::new(KPROBES).exists() => {
+            Err(format!("{KPROBES} does not exist"))
+        }
+        Attach::Kprobe(_)
+        | Attach::Kretprobe(_)
+        | Attach::KprobePair(..)
+        | Attach::Tracepoint(_)
+        | Attach::Fentry(_)
+        | Attach::Fexit(_)
+        | Attach::SockOps
+        | Attach::SockAddr
+        | Attach::CgroupSock => Ok(()),
     }
 }
 

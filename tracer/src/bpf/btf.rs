@@ -3,7 +3,10 @@
 //! Only what the offsets need; types and relocations of the programs are the loader's.
 //! Format: the kernel's `include/uapi/linux/btf.h`.
 
-use std::collections::HashMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::CStr,
+};
 
 use thiserror::Error;
 
@@ -47,17 +50,19 @@ pub struct KernelTypes<'a> {
     bytes: &'a [u8],
     strings: &'a [u8],
     /// Byte offset of each type; type 0 is void.
-    types: Vec<usize>,
-    structs: HashMap<&'a [u8], u32>,
-    functions: HashMap<&'a [u8], u32>,
+    types: Vec<u32>,
+    wanted: BTreeSet<&'a [u8]>,
+    structs: BTreeMap<&'a [u8], u32>,
+    functions: BTreeMap<&'a [u8], u32>,
 }
 
 impl<'a> KernelTypes<'a> {
-    /// Indexes the content of `/sys/kernel/btf/vmlinux`.
+    /// Indexes the content of `/sys/kernel/btf/vmlinux`. Only the structures and functions that `wanted` names can be
+    /// asked for: a kernel has some hundred thousand others.
     ///
     /// # Errors
     /// When the bytes end early or hold a kind of type that is not known.
-    pub fn parse(bytes: &'a [u8]) -> Result<Self, BtfError> {
+    pub fn parse(bytes: &'a [u8], wanted: impl IntoIterator<Item = &'a str>) -> Result<Self, BtfError> {
         let header = |at| word(bytes, at);
         if header(0)? as u16 != MAGIC {
             return Err(BtfError("no magic number", 0));
@@ -68,8 +73,9 @@ impl<'a> KernelTypes<'a> {
         let strings =
             bytes.get(text_start..text_start + text_len).ok_or(BtfError("no strings", text_start))?;
         let end = type_start + type_len;
-        let mut index =
-            Self { bytes, strings, types: vec![0], structs: HashMap::new(), functions: HashMap::new() };
+        let wanted = wanted.into_iter().map(str::as_bytes).collect();
+        let (structs, functions) = (BTreeMap::new(), BTreeMap::new());
+        let mut index = Self { bytes, strings, types: vec![0], wanted, structs, functions };
         let mut at = type_start;
         while at < end {
             at = index.add(at)?;
@@ -82,11 +88,11 @@ impl<'a> KernelTypes<'a> {
         let info = word(self.bytes, at + 4)?;
         let (kind, count) = (info >> 24 & 0x1f, (info & 0xffff) as usize);
         let id = self.types.len() as u32;
-        self.types.push(at);
+        self.types.push(at as u32);
         if kind == KIND_STRUCT || kind == KIND_FUNC {
             let name = self.text(word(self.bytes, at)?);
-            let table = if kind == KIND_STRUCT { &mut self.structs } else { &mut self.functions };
-            if !name.is_empty() {
+            if self.wanted.contains(name) {
+                let table = if kind == KIND_STRUCT { &mut self.structs } else { &mut self.functions };
                 table.entry(name).or_insert(id);
             }
         }
@@ -118,7 +124,7 @@ impl<'a> KernelTypes<'a> {
     /// Size in bytes of a member's type, pointers being 8; nothing for types without a size.
     #[must_use]
     pub fn size(&self, member: Member) -> Option<u32> {
-        let at = *self.types.get(self.resolve(member.type_id)? as usize)?;
+        let at = self.at(self.resolve(member.type_id)?)?;
         let kind = word(self.bytes, at + 4).ok()? >> 24 & 0x1f;
         match kind {
             2 => Some(8),
@@ -134,13 +140,13 @@ impl<'a> KernelTypes<'a> {
     #[must_use]
     pub fn parameters(&self, function: &str) -> Option<u32> {
         let id = *self.functions.get(function.as_bytes())?;
-        let prototype = word(self.bytes, *self.types.get(id as usize)? + 8).ok()?;
-        let info = word(self.bytes, *self.types.get(prototype as usize)? + 4).ok()?;
+        let prototype = word(self.bytes, self.at(id)? + 8).ok()?;
+        let info = word(self.bytes, self.at(prototype)? + 4).ok()?;
         Some(info & 0xffff)
     }
 
     fn find(&self, structure: u32, name: &[u8]) -> Option<Member> {
-        let at = *self.types.get(structure as usize)?;
+        let at = self.at(structure)?;
         let info = word(self.bytes, at + 4).ok()?;
         if !matches!(info >> 24 & 0x1f, KIND_STRUCT | KIND_UNION) {
             return None;
@@ -168,7 +174,7 @@ impl<'a> KernelTypes<'a> {
     /// Follows typedefs and qualifiers.
     fn resolve(&self, mut id: u32) -> Option<u32> {
         loop {
-            let at = *self.types.get(id as usize)?;
+            let at = self.at(id)?;
             match word(self.bytes, at + 4).ok()? >> 24 & 0x1f {
                 KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT | KIND_TYPE_TAG => {
                     id = word(self.bytes, at + 8).ok()?;
@@ -178,9 +184,14 @@ impl<'a> KernelTypes<'a> {
         }
     }
 
+    /// Byte offset of a type.
+    fn at(&self, id: u32) -> Option<usize> {
+        self.types.get(id as usize).map(|at| *at as usize)
+    }
+
     fn text(&self, offset: u32) -> &'a [u8] {
         let text = self.strings.get(offset as usize..).unwrap_or_default();
-        text.split(|byte| *byte == 0).next().unwrap_or_default()
+        CStr::from_bytes_until_nul(text).map(CStr::to_bytes).unwrap_or_default()
     }
 }
 
@@ -200,18 +211,19 @@ mod tests {
         let Ok(bytes) = std::fs::read("/sys/kernel/btf/vmlinux") else {
             panic!("this kernel has no BTF, so neither has the tracer its offsets");
         };
-        let types = KernelTypes::parse(&bytes).unwrap();
+        let types = KernelTypes::parse(&bytes, ["sock_common", "sock", "tcp_connect"]).unwrap();
         let family = types.member("sock_common", "skc_family").unwrap();
         assert_eq!((family.bit_offset % 8, types.size(family)), (0, Some(2)));
         assert_eq!(types.member("sock", "sk_nothing"), None);
         assert_eq!(types.member("sock_common", "skc_ipv6only").map(|m| m.bits), Some(1));
         assert_eq!(types.parameters("tcp_connect"), Some(1));
+        assert_eq!(types.parameters("tcp_v4_connect"), None, "it was not asked for");
     }
 
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
-            let _ = KernelTypes::parse(&bytes);
+            let _ = KernelTypes::parse(&bytes, ["sock"]);
         }
     }
 }

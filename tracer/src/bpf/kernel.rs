@@ -1,10 +1,11 @@
 //! What is learned once about the running kernel, before any plan is tried: where its structures keep their
 //! members, which functions it has, what programs may ask.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{cell::RefCell, collections::BTreeMap, path::Path, thread};
 
-use aya::Btf;
-use tracer_common::{Offsets, READS_BY_PROBE, READS_COOKIE, READS_TASK_TYPE};
+use aya::{Btf, Ebpf, EbpfLoader};
+use tracer_common::{Offsets, READS_BY_PROBE, READS_COOKIE, READS_TASK_TYPE, Settings};
+use zerocopy::IntoBytes;
 
 use super::{
     btf::KernelTypes,
@@ -21,12 +22,18 @@ const MASK: &str = "TRACER_MASK_BTF";
 pub struct Kernel {
     pub(super) offsets: Offsets,
     pub(super) btf: Btf,
+    /// One for all plans: making one reads the kernel's types once more.
+    loader: RefCell<EbpfLoader<'static>>,
     functions: BTreeMap<&'static str, Option<u32>>,
     /// Its links tell how many probes they missed (6.7 and later).
     pub(super) counts_missed: bool,
     unseen: Vec<Coverage>,
 }
 
+/// Exists where the kernel has kprobes.
+pub const KPROBES: &str = "/sys/bus/event_source/devices/kprobe";
+/// Tells what the kernel says of a link.
+const LINK: &str = "bpf_link_info";
 /// Exists when tasks have a type for programs.
 const TASK_TYPE: &str = "bpf_get_current_task_btf";
 /// Exists when tracing programs may ask for a socket's cookie.
@@ -40,7 +47,13 @@ impl Kernel {
     pub fn read() -> Result<Self, LoadError> {
         let path = Path::new("/sys/kernel/btf/vmlinux");
         let bytes = std::fs::read(path).map_err(|e| LoadError::NoBtf(path.into(), e))?;
-        let types = KernelTypes::parse(&bytes)?;
+        // Both read the same types in their own way, which takes longest of all at the start.
+        let loader = thread::spawn(EbpfLoader::new);
+        let btf = Btf::from_sys_fs().map_err(|e| LoadError::Object(chain(&e)))?;
+        let names = PLANS.iter().flat_map(|plan| plan.hooks).filter_map(|hook| hook.attach.function());
+        let names: Vec<&str> = names.chain([TASK_TYPE, COOKIE]).collect();
+        let wanted = names.iter().chain(layout::STRUCTURES).chain([&LINK]).copied();
+        let types = KernelTypes::parse(&bytes, wanted)?;
         let masked = std::env::var(MASK).unwrap_or_default();
         let (offsets, missing) = layout::offsets(&types, &masked);
         let needed: Vec<_> =
@@ -48,15 +61,46 @@ impl Kernel {
         if !needed.is_empty() {
             return Err(LoadError::Layout(needed.join(", ")));
         }
-        let names = PLANS.iter().flat_map(|plan| plan.hooks).filter_map(|hook| hook.attach.function());
-        let functions = names.chain([TASK_TYPE, COOKIE]).map(|name| (name, types.parameters(name))).collect();
+        let functions = names.into_iter().map(|name| (name, types.parameters(name))).collect();
+        let loader = loader.join().map_err(|_| LoadError::Object("reading the types failed".to_owned()))?;
         Ok(Self {
             offsets,
-            btf: Btf::from_sys_fs().map_err(|e| LoadError::Object(chain(&e)))?,
+            btf,
+            loader: RefCell::new(loader),
             functions,
-            counts_missed: types.member("bpf_link_info", "perf_event.kprobe.missed").is_some(),
+            counts_missed: types.member(LINK, "perf_event.kprobe.missed").is_some(),
             unseen: missing.iter().filter_map(unseen).collect(),
         })
+    }
+
+    /// Creates the maps of the `object` and prepares its programs, which read `settings`. Of a map that `small` names
+    /// only a trace is made: it is not used.
+    pub(super) fn open(
+        &self,
+        object: &[u8],
+        settings: Settings,
+        small: &'static [&'static str],
+    ) -> Result<Ebpf, LoadError> {
+        // The loader keeps what it is given; these are some bytes for each plan that is tried.
+        let (offsets, settings) = (Box::leak(Box::new(self.offsets)), Box::leak(Box::new(settings)));
+        let mut loader = self.loader.borrow_mut();
+        loader
+            .override_global("OFFSETS", offsets.as_bytes(), true)
+            .override_global("SETTINGS", settings.as_bytes(), true);
+        for map in small {
+            loader.map_max_entries(map, 1);
+        }
+        loader.load(object).map_err(|e| LoadError::Object(chain(&e)))
+    }
+
+    /// Gives the memory of its types back to the system; the allocator would keep it.
+    pub fn release(self) {
+        drop(self);
+        #[cfg(target_env = "gnu")]
+        // SAFETY: of memory that nobody uses.
+        unsafe {
+            libc::malloc_trim(0);
+        }
     }
 
     /// Number of parameters of a function that a plan hooks; nothing when the kernel has no such function.

@@ -4,17 +4,16 @@
 use std::path::PathBuf;
 
 use aya::{
-    Ebpf, EbpfLoader, include_bytes_aligned,
+    Ebpf, include_bytes_aligned,
     maps::{HashMap as BpfHashMap, Map, MapData, RingBuf},
     programs::links::FdLink,
 };
 use rustix::process::{Resource, Rlimit, setrlimit};
 use thiserror::Error;
 use tracer_common::{COUNTER_INSIDE, FlowKey, Settings, SocketState};
-use zerocopy::IntoBytes;
 
 use super::{
-    attach::{Place, attach, describe},
+    attach::{Place, attach, describe, is_there},
     control::Control,
     iterators::Iterators,
     kernel::Kernel,
@@ -29,6 +28,9 @@ pub const BASE: &[&str] = &["listen", "bind", "connect", "established", "failed"
 
 /// The kernel programs, as `cargo xtask build-ebpf` left them in the repository.
 static OBJECT: &[u8] = include_bytes_aligned!(env!("TRACER_BPF_OBJECT"));
+
+/// The large maps, which only a stream of events fills.
+const STREAM_MAPS: &[&str] = &["FLOWS", "SOCKETS", "CALLS"];
 
 /// Why nothing can be loaded at all, whatever the plan.
 #[derive(Debug, Error)]
@@ -140,6 +142,9 @@ pub fn load(
 ) -> Result<Loaded, LoadError> {
     let reads = kernel.reads(Some(plan));
     let settings = Settings { accept_by_use: plan.accept_by_use.into(), reads, ..settings };
+    for hook in plan.hooks.iter().filter(|hook| hook.required) {
+        is_there(kernel, hook.attach).map_err(|why| LoadError::Hook { hook: describe(hook), why })?;
+    }
     let mut ebpf = open(kernel, settings)?;
     let mut hooks = Hooks::new(Place::find(kernel));
     let (naming, seeing): (Vec<&Hook>, Vec<&Hook>) =
@@ -249,7 +254,8 @@ impl<'a> Hooks<'a> {
 /// When the kernel does not take the object.
 pub fn load_iterators(kernel: &Kernel, settings: Settings) -> Result<Iterators, LoadError> {
     let settings = Settings { reads: kernel.reads(None), ..settings };
-    Ok(Iterators::load(open(kernel, settings)?, &kernel.btf))
+    raise_locked_memory();
+    Ok(Iterators::load(kernel.open(OBJECT, settings, STREAM_MAPS)?, &kernel.btf))
 }
 
 /// What reads the sockets that are there already.
@@ -261,15 +267,11 @@ fn baseline_coverage(iterators: &Iterators) -> Coverage {
     Coverage { event: "seen".to_owned(), by: Some(by), why: None }
 }
 
+/// Opens the object for the programs of a plan.
 pub(super) fn open(kernel: &Kernel, settings: Settings) -> Result<Ebpf, LoadError> {
     raise_locked_memory();
-    let mut loader = EbpfLoader::new();
-    loader
-        .btf(Some(&kernel.btf))
-        .override_global("OFFSETS", kernel.offsets.as_bytes(), true)
-        .override_global("SETTINGS", settings.as_bytes(), true);
     #[cfg_attr(not(feature = "aya-log"), expect(unused_mut, reason = "only logs are taken out"))]
-    let mut ebpf = loader.load(OBJECT).map_err(|e| LoadError::Object(chain(&e)))?;
+    let mut ebpf = kernel.open(OBJECT, settings, &[])?;
     #[cfg(feature = "aya-log")]
     forward_logs(&mut ebpf);
     Ok(ebpf)

@@ -73,7 +73,7 @@ impl Hook {
 pub struct Plan {
     /// Name on the command line and in records.
     pub name: &'static str,
-    /// Its hooks, in the order of attaching.
+    /// Its hooks, in the order of attaching: first what a kernel refuses that does not allow the plan.
     pub hooks: &'static [Hook],
     /// It sees accepts by the first use of the connection, not by the call.
     pub accept_by_use: bool,
@@ -120,9 +120,9 @@ pub const FENTRY: Plan = Plan {
     hooks: &[
         NAME_SOCKETS,
         NAME_CONNECTIONS,
+        hook("tcp_connect", Attach::Fentry("tcp_connect"), &["connect"]),
         STATE,
         STATE_INSIDE,
-        hook("tcp_connect", Attach::Fentry("tcp_connect"), &["connect"]),
         hook("listen_start", Attach::Fexit("inet_csk_listen_start"), &["listen"]),
         optional(
             "sock_graft",
@@ -189,9 +189,9 @@ pub const KPROBE: Plan = Plan {
     hooks: &[
         NAME_SOCKETS,
         NAME_CONNECTIONS,
+        hook("k_tcp_connect", Attach::Kprobe("tcp_connect"), &["connect"]),
         STATE,
         STATE_INSIDE,
-        hook("k_tcp_connect", Attach::Kprobe("tcp_connect"), &["connect"]),
         hook("k_hash", Attach::Kprobe("inet_hash"), &["listen"]),
         optional("k_hash6", Attach::Kprobe("inet6_hash"), &["listen"], "IPv6 listeners").v6(),
         optional("k_sock_graft", Attach::Kprobe("security_sock_graft"), &["accept"], ""),
