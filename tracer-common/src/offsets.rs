@@ -121,6 +121,7 @@ pub struct Settings {
     pub proof_netns: u32,
     /// [`READS_TASK_TYPE`] and its neighbours: what programs of this kernel and plan may use.
     pub reads: u32,
-    /// Keeps the layout free of implicit padding.
-    pub reserved: u32,
+    /// 1 when TCP sessions with a loopback remote are passed over: no rule looks at them, and nobody asked for
+    /// all events.
+    pub loopback_aside: u32,
 }

@@ -31,6 +31,9 @@ pub(crate) const SYN_RECV: u8 = 3;
 pub(crate) const CLOSE: u8 = 7;
 pub(crate) const LISTEN: u8 = 10;
 
+/// 127.0.0.0/8 in network order.
+const LOOPBACK_NET: u32 = 0x7f00_0000_u32.to_be();
+const LOOPBACK_MASK: u32 = 0xff00_0000_u32.to_be();
 /// `SOCK_DONE` of `enum sock_flags`: the peer's FIN has arrived.
 const SOCK_DONE: u64 = 1 << 1;
 /// `SOCK_BINDPORT_LOCK` of `include/net/sock.h`
@@ -163,6 +166,19 @@ impl Sock {
         if cookie == 0 { self.at as u64 } else { cookie }
     }
 
+    /// True for a session with a loopback remote where the user left these aside. A listener has no remote.
+    #[inline(always)]
+    pub(crate) fn is_aside(self) -> bool {
+        if setting!(loopback_aside) == 0 {
+            return false;
+        }
+        if self.family() == INET {
+            return self.remote_v4() & LOOPBACK_MASK == LOOPBACK_NET;
+        }
+        let (high, low): (u64, u64) = (load(self.at, offset!(v6_daddr)), load(self.at, offset!(v6_daddr) + 8));
+        is_loopback(high, low)
+    }
+
     /// Writes what `struct sock_common` holds: every socket has it, request and time-wait ones too.
     #[inline(always)]
     pub(crate) fn fill_common(self, record: &mut Record, cookie: u64) {
@@ -257,6 +273,14 @@ impl Sock {
             words.add(1).write(load(self.at, offset + 8));
         }
     }
+}
+
+/// True for `::1` and the v4-mapped addresses of 127.0.0.0/8, given as two words of memory.
+#[inline(always)]
+pub(crate) fn is_loopback(high: u64, low: u64) -> bool {
+    let mapped = (0xffff_0000_u32.to_le() as u64) | (u64::from(LOOPBACK_NET) << 32);
+    let mask = u64::from(u32::MAX) | (u64::from(LOOPBACK_MASK) << 32);
+    high == 0 && (low == 1_u64.to_be() || low & mask == mapped)
 }
 
 /// The source port that the last packet had or would have had; it outlives the binding.

@@ -3,7 +3,7 @@
 
 use crate::{
     maps::offset,
-    sock::{ESTABLISHED, INET, INET6, Sock, load, probe, put_v4},
+    sock::{ESTABLISHED, INET, INET6, Sock, is_loopback, load, probe, put_v4},
 };
 
 /// `ETH_P_IP` and `ETH_P_IPV6` of `include/uapi/linux/if_ether.h`
@@ -26,6 +26,15 @@ impl Peer {
         let mut peer = Self { address: [0; 16], port };
         put_v4(&mut peer.address, address);
         peer
+    }
+
+    /// True for loopback in every form.
+    #[inline(always)]
+    pub(crate) fn is_loopback(&self) -> bool {
+        let words = self.address.as_ptr().cast::<u64>();
+        // SAFETY: 16 bytes.
+        let (high, low) = unsafe { (words.read_unaligned(), words.add(1).read_unaligned()) };
+        is_loopback(high, low)
     }
 
     /// The peer that a connected socket has.

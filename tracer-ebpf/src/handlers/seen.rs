@@ -5,10 +5,10 @@ use aya_ebpf::helpers::generated::{
 };
 use tracer_common::{ABSENT, FLAG_REMNANT, HOW_HELD, KIND_HELD, KIND_SEEN, Record};
 
-use super::make_state_of;
+use super::tcp::await_accept;
 use crate::{
     emit::{now, zeroed},
-    maps::{offset, setting},
+    maps::offset,
     sock::{ESTABLISHED, Sock, TCP, plain},
     task::Task,
 };
@@ -38,19 +38,8 @@ pub(crate) fn tcp(seq: *const u8, sk: *const u8) {
             record.state = plain(remnant, offset!(tw_substate));
         }
     });
-    if !full.at.is_null() && full.state() == ESTABLISHED && full.is_unowned() {
-        await_accept(full);
-    }
-}
-
-/// An established socket that nobody owns waits in a listener's queue: its accept will be told.
-#[inline(always)]
-fn await_accept(sk: Sock) {
-    if setting!(accept_by_use) == 0 {
-        return;
-    }
-    if let Some(state) = make_state_of(sk.key()) {
-        state.awaits_accept = 1;
+    if !full.at.is_null() && full.state() == ESTABLISHED && full.is_unowned() && !full.is_aside() {
+        await_accept(full.key()); // it waits in a listener's queue
     }
 }
 

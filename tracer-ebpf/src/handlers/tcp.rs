@@ -19,7 +19,7 @@ use crate::{
 #[inline(always)]
 pub(crate) fn in_context(sk: Sock, cookie: u64, kind: u8) {
     let task = Task::current();
-    if task.is_tracer() {
+    if sk.is_aside() || task.is_tracer() {
         return;
     }
     emit(kind, |record| {
@@ -33,7 +33,7 @@ pub(crate) fn in_context(sk: Sock, cookie: u64, kind: u8) {
 #[inline(always)]
 pub(crate) fn refused(sk: Sock, address: *const u8, result: i32) {
     let task = Task::current();
-    if result >= 0 || sk.state() != CLOSE || task.is_tracer() {
+    if result >= 0 || sk.state() != CLOSE || sk.is_aside() || task.is_tracer() {
         return;
     }
     emit(KIND_FAILED, |record| {
@@ -60,16 +60,13 @@ pub(crate) fn state_change(sk: Sock, old: u8, new: u8) {
         (CLOSE, _) | (_, ESTABLISHED) => return,
         _ => KIND_CLOSE,
     };
-    if !sk.is_tcp() {
+    if !sk.is_tcp() || sk.is_aside() {
         return;
     }
     let cookie = sk.cookie();
     let key = sk.key_of(cookie);
-    if kind == KIND_INCOMING && setting!(accept_by_use) != 0 {
-        // Whoever takes it over is still to be seen.
-        if let Some(state) = make_state_of(key) {
-            state.awaits_accept = 1;
-        }
+    if kind == KIND_INCOMING {
+        await_accept(key);
     }
     emit(kind, |record| {
         sk.fill_with(record, cookie);
@@ -83,6 +80,16 @@ pub(crate) fn state_change(sk: Sock, old: u8, new: u8) {
     });
     if kind == KIND_CLOSE {
         forget(key);
+    }
+}
+
+/// The handshake of an inbound connection is complete; whoever takes it over is still to be seen.
+#[inline(always)]
+pub(crate) fn await_accept(key: u64) {
+    if setting!(accept_by_use) != 0
+        && let Some(state) = make_state_of(key)
+    {
+        state.awaits_accept = 1;
     }
 }
 
@@ -117,7 +124,7 @@ fn tcp_sock(sk: Sock) -> *const u8 {
 #[inline(always)]
 pub(crate) fn accepted(sk: Sock) {
     // Before 5.12 it may not have its cookie yet: then the next hook, which waits for the socket's lock, tells.
-    if !sk.is_tcp() || sk.cookie() == 0 {
+    if !sk.is_tcp() || sk.is_aside() || sk.cookie() == 0 {
         return;
     }
     let _ = make_state_of(sk.key());
@@ -128,7 +135,7 @@ pub(crate) fn accepted(sk: Sock) {
 /// in accept() before the hooks came. Told only when [`accepted`] has not.
 #[inline(always)]
 pub(crate) fn grafted(sk: Sock) {
-    if !sk.is_tcp() {
+    if !sk.is_tcp() || sk.is_aside() {
         return;
     }
     let key = sk.key();

@@ -14,7 +14,7 @@ use crate::{
     handlers::tcp,
     maps::{TAKEN, setting},
     proof::{is_asked_for, mark},
-    sock::{CLOSE, ESTABLISHED, Sock},
+    sock::{CLOSE, ESTABLISHED, SYN_RECV, Sock},
     task::Task,
 };
 
@@ -55,6 +55,9 @@ pub(crate) fn state_change_inside(ctx: BtfTracePointContext) -> i32 {
     if change.is_told() {
         let sk = Sock::at(change.at);
         if mark(const { slot("state_change_inside") }, sk.netns) {
+            if change.old == SYN_RECV {
+                tcp::await_accept(sk.key()); // what comes next proves itself by this
+            }
             return 0;
         }
         if is_asked_for(sk.netns) {

@@ -91,6 +91,9 @@ pub(crate) fn connect6(ctx: SockAddrContext) -> i32 {
 fn connect(ctx: &SockAddrContext, slot: u32, peer: Peer) {
     let protocol = address_of(ctx).protocol as u16;
     let kind = if protocol == TCP {
+        if setting!(loopback_aside) != 0 && peer.is_loopback() {
+            return;
+        }
         KIND_ATTEMPT
     } else if protocol == UDP || protocol == UDPLITE {
         KIND_CONNECT
@@ -180,10 +183,11 @@ fn named(ctx: &SockAddrContext, slot: u32, peer: Peer) {
     if address_of(ctx).protocol as u16 != TCP {
         return;
     }
-    let Some(place) = Place::of(ctx, slot) else { return };
+    // First what is most often false: every getpeername() of a program comes here.
     if !tcp::claim(cookie_of(ctx)) {
         return;
     }
+    let Some(place) = Place::of(ctx, slot) else { return };
     emit(KIND_ACCEPT, |record| {
         fill(ctx, &place, record);
         record.remote = peer.address;

@@ -13,7 +13,10 @@ use tokio::{
 };
 
 use super::{
-    Failure, complain, ended, format, only_netns, own_netns, pipeline::Pipeline, read_policies, rung::Rung,
+    Failure, complain, ended, format, only_netns, own_netns,
+    pipeline::Pipeline,
+    read_policies,
+    rung::{Asked, Rung},
 };
 use crate::{
     bpf::loader::Loaded,
@@ -46,19 +49,26 @@ const CLOCK_STEP: u64 = 10_000_000;
 pub(super) fn run(args: &LiveArgs) -> Result<u8, Failure> {
     let policies = read_policies(&args.watch.policy)?;
     let only = only_netns(args.watch.netns.as_ref())?;
-    let mut rung = Rung::choose(args.watch.hooks, only, args.watch.strict, args.self_test)?;
+    let asked = Asked { only, loopback_aside: leaves_loopback_aside(args), proofs: args.self_test };
+    let mut rung = Rung::choose(args.watch.hooks, args.watch.strict, asked)?;
     if args.watch.strict {
         rung.refuse_gaps()?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::Unsupported(format!("cannot start: {e}")))?;
-    runtime.block_on(stream(args, rung, only, policies))
+    runtime.block_on(stream(args, rung, asked, policies))
+}
+
+/// No rule looks at a TCP session with a loopback remote; where only flags are wanted, it is not even told by the
+/// kernel.
+fn leaves_loopback_aside(args: &LiveArgs) -> bool {
+    !args.all && args.watch.record.is_none()
 }
 
 async fn stream(
     args: &LiveArgs,
     rung: Rung,
-    only: Option<u32>,
+    asked: Asked,
     policies: Vec<crate::model::event::PolicyFile>,
 ) -> Result<u8, Failure> {
     let system = |e: std::io::Error| Failure::Unsupported(format!("cannot start: {e}"));
@@ -74,9 +84,10 @@ async fn stream(
     let mut pipeline = Pipeline::new(stream, args.watch.record.as_deref())?;
     pipeline.begin(start, policies)?;
     let (ring, source) = match rung {
-        Rung::Hooks(loaded, proofs) => {
-            (Some(watch_ring(&loaded)?), Source::Hooks(Box::new(Live::new(*loaded, only, proofs))))
-        }
+        Rung::Hooks(loaded, proofs) => (
+            Some(watch_ring(&loaded)?),
+            Source::Hooks(Box::new(Live::new(*loaded, asked.only, asked.loopback_aside, proofs))),
+        ),
         Rung::Poll(poll) => (None, Source::Poll(poll)),
     };
     let mut run = Run {

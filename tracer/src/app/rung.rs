@@ -2,6 +2,8 @@
 
 use std::{io, time::Duration};
 
+use tracer_common::Settings;
+
 use super::{Failure, complain};
 use crate::{
     bpf::{
@@ -24,6 +26,17 @@ use crate::{
 /// Name of the rung without hooks.
 pub(super) const POLL: &str = "poll";
 
+/// What is asked of whatever watches.
+#[derive(Clone, Copy)]
+pub(super) struct Asked {
+    /// Only sockets of this network namespace.
+    pub(super) only: Option<u32>,
+    /// TCP sessions with a loopback remote are of no interest.
+    pub(super) loopback_aside: bool,
+    /// Time between two proofs of the hooks.
+    pub(super) proofs: Duration,
+}
+
 /// What watches the sockets.
 pub(super) enum Rung {
     /// A plan, and what proves its hooks where that can be had.
@@ -33,21 +46,15 @@ pub(super) enum Rung {
 
 impl Rung {
     /// Loads the plan that was asked for, or the best that can be had; what `auto` can always have is polling.
-    /// The self-test runs every `period`.
-    pub(super) fn choose(
-        hooks: HooksArg,
-        only: Option<u32>,
-        strict: bool,
-        period: Duration,
-    ) -> Result<Self, Failure> {
+    pub(super) fn choose(hooks: HooksArg, strict: bool, asked: Asked) -> Result<Self, Failure> {
         let plans = match hooks {
             HooksArg::Auto => PLANS,
             HooksArg::Fentry => &[FENTRY],
             HooksArg::Kprobe => &[KPROBE],
             HooksArg::Tracepoint => &[TRACEPOINT],
-            HooksArg::Poll => return Ok(poll(only)),
+            HooksArg::Poll => return Ok(poll(asked.only)),
         };
-        match load(plans, only, period) {
+        match load(plans, asked) {
             Ok(rung) => Ok(rung),
             Err(why) if hooks != HooksArg::Auto || strict => Err(unsupported(&why)),
             Err(why) => {
@@ -57,7 +64,7 @@ impl Rung {
                  {why}\ntracer: to see all, {}",
                     advice()
                 ));
-                Ok(poll(only))
+                Ok(poll(asked.only))
             }
         }
     }
@@ -104,12 +111,14 @@ fn unseen(coverage: &[Coverage]) -> Vec<String> {
     coverage.iter().filter_map(told).collect()
 }
 
-fn load(plans: &[Plan], only: Option<u32>, period: Duration) -> Result<Rung, String> {
+fn load(plans: &[Plan], asked: Asked) -> Result<Rung, String> {
     // Its namespace is made while the kernel's types are read.
     let selftest = SelfTest::begin();
     let kernel = Kernel::read().map_err(|e| e.to_string())?;
     let selftest = selftest.and_then(|mut selftest| Ok((selftest.netns()?, selftest)));
-    let settings = loader::settings(only, selftest.as_ref().ok().map(|(netns, _)| *netns));
+    let proof = selftest.as_ref().ok().map(|(netns, _)| *netns);
+    let settings =
+        Settings { loopback_aside: asked.loopback_aside.into(), ..loader::settings(asked.only, proof) };
     let machine = Machine::read();
     let load = |plan: &Plan| {
         let loaded = loader::load(&kernel, plan, settings, sockdiag::name_all);
@@ -118,7 +127,7 @@ fn load(plans: &[Plan], only: Option<u32>, period: Duration) -> Result<Rung, Str
     let (mut loaded, rejected) = choose(plans, load).map_err(|rejected| reasons(&rejected))?;
     tracing::info!("plan {}; not used: {}", loaded.plan, reasons(&rejected));
     kernel.release();
-    let proofs = selftest.map(|(_, selftest)| Proofs::new(selftest, period));
+    let proofs = selftest.map(|(_, selftest)| Proofs::new(selftest, asked.proofs));
     if let Err(error) = &proofs {
         loaded.coverage.push(unproven(error));
     }

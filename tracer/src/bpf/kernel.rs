@@ -84,9 +84,11 @@ impl Kernel {
         // The loader keeps what it is given; these are some bytes for each plan that is tried.
         let (offsets, settings) = (Box::leak(Box::new(self.offsets)), Box::leak(Box::new(settings)));
         let mut loader = self.loader.borrow_mut();
-        loader
-            .override_global("OFFSETS", offsets.as_bytes(), true)
-            .override_global("SETTINGS", settings.as_bytes(), true);
+        loader.override_global("OFFSETS", offsets.as_bytes(), true).override_global(
+            "SETTINGS",
+            settings.as_bytes(),
+            true,
+        );
         for map in small {
             loader.map_max_entries(map, 1);
         }

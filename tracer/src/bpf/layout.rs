@@ -143,7 +143,8 @@ mod tests {
     #[test]
     fn the_running_kernel_has_every_member() {
         let bytes = std::fs::read("/sys/kernel/btf/vmlinux").unwrap();
-        let (offsets, missing) = offsets(&KernelTypes::parse(&bytes, STRUCTURES.iter().copied()).unwrap(), "");
+        let (offsets, missing) =
+            offsets(&KernelTypes::parse(&bytes, STRUCTURES.iter().copied()).unwrap(), "");
         assert_eq!(missing, []);
         assert_ne!(offsets.family, ABSENT);
     }

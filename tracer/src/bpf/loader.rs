@@ -125,7 +125,7 @@ pub fn settings(only: Option<u32>, proof: Option<u32>) -> Settings {
         accept_by_use: 0,
         proof_netns: proof.unwrap_or(0),
         reads: 0,
-        reserved: 0,
+        loopback_aside: 0,
     }
 }
 

@@ -45,6 +45,7 @@ const BATCH: usize = 4096;
 pub struct Live {
     loaded: Loaded,
     only: Option<u32>,
+    loopback_aside: bool,
     processes: Processes,
     flows: Flows,
     namespaces: BTreeMap<u32, PathBuf>,
@@ -78,9 +79,10 @@ struct Losses {
 }
 
 impl Live {
-    /// Begins to read a loaded plan, whose hooks the self-test proves.
+    /// Begins to read a loaded plan, whose hooks the self-test proves; `only` one namespace, and with
+    /// `loopback_aside` no TCP session with a loopback remote.
     #[must_use]
-    pub fn new(loaded: Loaded, only: Option<u32>, proofs: Option<Proofs>) -> Self {
+    pub fn new(loaded: Loaded, only: Option<u32>, loopback_aside: bool, proofs: Option<Proofs>) -> Self {
         let now = boot_now();
         let losses = Losses {
             ring: 0,
@@ -101,6 +103,7 @@ impl Live {
         Self {
             loaded,
             only,
+            loopback_aside,
             processes: Processes::new(),
             flows: Flows::default(),
             namespaces: BTreeMap::new(),
@@ -131,13 +134,18 @@ impl Live {
             self.tell_addresses(netns, namespace.own, at, out);
         }
         for (mut decoded, tasks) in found.sockets {
-            if decoded.remnant {
+            if decoded.remnant || self.is_aside(&decoded.event) {
                 continue; // nothing will be told of these again: they are only of the picture
             }
             decoded.task = None;
             self.emit_seen(decoded, &tasks, out);
         }
         Ok(())
+    }
+
+    fn is_aside(&self, event: &SocketEvent) -> bool {
+        let is_session = !event.protocol.is_datagram();
+        self.loopback_aside && is_session && event.remote.is_some_and(|remote| remote.ip.is_loopback())
     }
 
     /// By iterators; where they are not to be had, by sock_diag and /proc.
