@@ -15,8 +15,13 @@ pub const CONTROL_READER_WAITS: u32 = 0;
 pub const COUNTER_RING_FULL: u32 = 0;
 /// Slot in a CPU's row: records in which something could not be read.
 pub const COUNTER_FAULTS: u32 = 1;
-/// Slot in a CPU's row: sockets for which the kernel had no memory to keep state.
+/// Slot in a CPU's row: sockets for which there was no room to keep what is remembered of them.
 pub const COUNTER_NO_STATE: u32 = 2;
 /// Slot in a CPU's row: changes of state that only the second program met, because the first was at
 /// work.
 pub const COUNTER_INSIDE: u32 = 3;
+
+/// Entries of the map of connections that wait to be accepted: a power of two. A connection's place is its cookie modulo
+/// this. Cookies are given one after the other, so neighbours in time are neighbours in memory, and a connection loses
+/// its place only when it waits while so many sockets are made.
+pub const AWAITING_ENTRIES: u32 = 1 << 17;

@@ -163,14 +163,12 @@ pub struct Flow {
     pub reported: u64,
 }
 
-/// What the kernel side remembers of one socket, by its cookie (its address where it has none).
+/// What the kernel side remembers of one UDP socket, by its cookie (its address where it has none).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 pub struct SocketState {
-    /// 1 while an inbound connection has not yet been seen in a process's hands.
-    pub awaits_accept: u32,
     /// 1 when the program named the port in `bind()`, where only the call itself tells.
-    pub port_chosen: u32,
+    pub port_chosen: u64,
     /// Payload bytes that a UDP socket sent.
     pub sent: u64,
     /// Payload bytes that a UDP socket received.

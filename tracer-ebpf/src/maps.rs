@@ -4,7 +4,7 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
-use tracer_common::{CONTROL_ENTRIES, Offsets, PROGRAMS, Settings, SocketState};
+use tracer_common::{AWAITING_ENTRIES, CONTROL_ENTRIES, Offsets, PROGRAMS, Settings, SocketState};
 
 use crate::task::STACK_SLOTS;
 
@@ -23,7 +23,12 @@ pub(crate) static CONTROL: Array<u64> = Array::with_max_entries(CONTROL_ENTRIES,
 #[map]
 pub(crate) static FLOWS: LruHashMap<FlowKey, Flow> = LruHashMap::with_max_entries(65_536, 0);
 
-/// What is remembered of a socket, by its key. Filled at birth, emptied at the end; preallocated,
+/// Cookies of connections that wait to be accepted, each in its place by [`AWAITING_ENTRIES`]; 0 where there is none. An
+/// array, because a look-up in a large hash costs more than all else that a hook does.
+#[map]
+pub(crate) static AWAITING: Array<u64> = Array::with_max_entries(AWAITING_ENTRIES, 0);
+
+/// What is remembered of a UDP socket, by its key. Filled at birth, emptied at the end; preallocated,
 /// because tracing programs of older kernels may use no other kind.
 #[map]
 pub(crate) static SOCKETS: HashMap<u64, SocketState> = HashMap::with_max_entries(131_072, 0);

@@ -157,12 +157,7 @@ impl Sock {
     /// By what the maps know the socket: its cookie, or its address where it has none.
     #[inline(always)]
     pub(crate) fn key(self) -> u64 {
-        self.key_of(self.cookie())
-    }
-
-    /// As [`Sock::key`], where the cookie was asked for already.
-    #[inline(always)]
-    pub(crate) fn key_of(self, cookie: u64) -> u64 {
+        let cookie = self.cookie();
         if cookie == 0 { self.at as u64 } else { cookie }
     }
 

@@ -26,7 +26,7 @@ fn try_state_of(key: u64) -> Option<&'static mut SocketState> {
     if let Some(state) = state_of(key) {
         return Some(state);
     }
-    let new = SocketState { awaits_accept: 0, port_chosen: 0, sent: 0, received: 0 };
+    let new = SocketState { port_chosen: 0, sent: 0, received: 0 };
     let _ = SOCKETS.insert(key, new, NOEXIST);
     state_of(key)
 }

@@ -39,7 +39,7 @@ pub(crate) fn tcp(seq: *const u8, sk: *const u8) {
         }
     });
     if !full.at.is_null() && full.state() == ESTABLISHED && full.is_unowned() && !full.is_aside() {
-        await_accept(full.key()); // it waits in a listener's queue
+        await_accept(full.cookie()); // it waits in a listener's queue
     }
 }
 

@@ -2,14 +2,14 @@
 
 use aya_ebpf::helpers::generated::bpf_skc_to_tcp_sock;
 use tracer_common::{
-    FAULT_BYTES, FAULT_PEER, HOW_CALL, KIND_ACCEPT, KIND_CLOSE, KIND_ESTABLISHED, KIND_FAILED,
+    AWAITING_ENTRIES, COUNTER_NO_STATE, FAULT_BYTES, FAULT_PEER, HOW_CALL, KIND_ACCEPT, KIND_CLOSE, KIND_ESTABLISHED, KIND_FAILED,
     KIND_INCOMING, READS_BY_PROBE, Record,
 };
 
-use super::{forget, make_state_of, peer::socket_address, state_of};
+use super::peer::socket_address;
 use crate::{
-    emit::emit,
-    maps::setting,
+    emit::{add, emit},
+    maps::{AWAITING, setting},
     sock::{CLOSE, ESTABLISHED, LISTEN, SYN_RECV, SYN_SENT, Sock, source_port},
     task::Task,
 };
@@ -64,9 +64,8 @@ pub(crate) fn state_change(sk: Sock, old: u8, new: u8) {
         return;
     }
     let cookie = sk.cookie();
-    let key = sk.key_of(cookie);
     if kind == KIND_INCOMING {
-        await_accept(key);
+        await_accept(cookie);
     }
     emit(kind, |record| {
         sk.fill_with(record, cookie);
@@ -79,18 +78,45 @@ pub(crate) fn state_change(sk: Sock, old: u8, new: u8) {
         }
     });
     if kind == KIND_CLOSE {
-        forget(key);
+        claim(cookie);
     }
 }
 
-/// The handshake of an inbound connection is complete; whoever takes it over is still to be seen.
+/// The handshake of an inbound connection is complete; whoever takes it over is still to be seen, where the plan sees
+/// that by the connection's first use.
 #[inline(always)]
-pub(crate) fn await_accept(key: u64) {
-    if setting!(accept_by_use) != 0
-        && let Some(state) = make_state_of(key)
-    {
-        state.awaits_accept = 1;
+pub(crate) fn await_accept(cookie: u64) {
+    if setting!(accept_by_use) != 0 {
+        remember(cookie);
     }
+}
+
+/// Keeps a connection's cookie until [`claim`].
+#[inline(always)]
+fn remember(cookie: u64) {
+    let Some(place) = place(cookie) else { return };
+    if *place != 0 && *place != cookie {
+        add(COUNTER_NO_STATE, 1);
+    }
+    *place = cookie;
+}
+
+/// True once for each connection that is remembered.
+#[inline(always)]
+pub(crate) fn claim(cookie: u64) -> bool {
+    let Some(place) = place(cookie) else { return false };
+    let is_it = cookie != 0 && *place == cookie;
+    if is_it {
+        *place = 0;
+    }
+    is_it
+}
+
+#[inline(always)]
+fn place(cookie: u64) -> Option<&'static mut u64> {
+    // SAFETY: a live entry of an array map; only the hooks of one connection write it at a time, or a newer
+    // connection that takes the place over.
+    unsafe { AWAITING.get_ptr_mut(cookie as u32 & (AWAITING_ENTRIES - 1))?.as_mut() }
 }
 
 /// What outlives the socket's unbinding, which comes before its last change of state: the port it
@@ -127,7 +153,7 @@ pub(crate) fn accepted(sk: Sock) {
     if !sk.is_tcp() || sk.is_aside() || sk.cookie() == 0 {
         return;
     }
-    let _ = make_state_of(sk.key());
+    remember(sk.cookie());
     tell_accept(sk, HOW_CALL);
 }
 
@@ -138,10 +164,7 @@ pub(crate) fn grafted(sk: Sock) {
     if !sk.is_tcp() || sk.is_aside() {
         return;
     }
-    let key = sk.key();
-    if state_of(key).is_some() {
-        forget(key);
-    } else {
+    if !claim(sk.cookie()) {
         tell_accept(sk, HOW_CALL);
     }
 }
@@ -149,7 +172,7 @@ pub(crate) fn grafted(sk: Sock) {
 /// A process uses a TCP socket: for an inbound connection not yet seen accepted, that is the sign.
 #[inline(always)]
 pub(crate) fn first_use(sk: Sock, how: u8) {
-    if claim(sk.key()) {
+    if claim(sk.cookie()) {
         tell_accept(sk, how);
     }
 }
@@ -160,14 +183,4 @@ fn tell_accept(sk: Sock, how: u8) {
         sk.fill(record);
         Task::current().fill(record, how);
     });
-}
-
-/// True once for each inbound connection that waits to be accepted.
-#[inline(always)]
-pub(crate) fn claim(key: u64) -> bool {
-    let waits = state_of(key).is_some_and(|state| state.awaits_accept == 1);
-    if waits {
-        forget(key);
-    }
-    waits
 }

@@ -87,7 +87,7 @@ pub(crate) fn add_bytes(sk: Sock, direction: u8, bytes: u64) {
 #[inline(always)]
 pub(crate) fn binds(key: u64, port: u16) {
     if let Some(state) = make_state_of(key) {
-        state.port_chosen = (port != 0).into();
+        state.port_chosen = u64::from(port != 0);
     }
 }
 

@@ -56,7 +56,7 @@ pub(crate) fn state_change_inside(ctx: BtfTracePointContext) -> i32 {
         let sk = Sock::at(change.at);
         if mark(const { slot("state_change_inside") }, sk.netns) {
             if change.old == SYN_RECV {
-                tcp::await_accept(sk.key()); // what comes next proves itself by this
+                tcp::await_accept(sk.cookie()); // what comes next proves itself by this
             }
             return 0;
         }

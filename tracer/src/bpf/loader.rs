@@ -5,12 +5,12 @@ use std::path::PathBuf;
 
 use aya::{
     Ebpf, include_bytes_aligned,
-    maps::{HashMap as BpfHashMap, Map, MapData, RingBuf},
+    maps::{Array, HashMap as BpfHashMap, Map, MapData, RingBuf},
     programs::links::FdLink,
 };
 use rustix::process::{Resource, Rlimit, setrlimit};
 use thiserror::Error;
-use tracer_common::{COUNTER_INSIDE, FlowKey, Settings, SocketState};
+use tracer_common::{COUNTER_INSIDE, FlowKey, Settings};
 
 use super::{
     attach::{Place, attach, describe, is_there},
@@ -59,8 +59,8 @@ pub enum LoadError {
 
 /// The kernel's table of UDP flows: keys are the bytes of a `FlowKey`, values the words of a `Flow`.
 pub type Flows = BpfHashMap<MapData, [u8; size_of::<FlowKey>()], [u64; 3]>;
-/// What the kernel side remembers of sockets: values are the words of a `SocketState`.
-pub type Sockets = BpfHashMap<MapData, u64, [u64; size_of::<SocketState>() / 8]>;
+/// The kernel's table of connections that wait to be accepted.
+pub type Awaiting = Array<MapData, u64>;
 
 /// A hook that is attached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,8 +95,8 @@ pub struct Loaded {
     pub control: Control,
     /// The kernel's table of UDP flows.
     pub flows: Flows,
-    /// What the kernel side remembers of sockets.
-    pub sockets: Sockets,
+    /// Connections that wait to be accepted.
+    pub awaiting: Awaiting,
     /// Reads the sockets that are there already; holds programs and links.
     pub iterators: Iterators,
     probes: Vec<FdLink>,
@@ -163,7 +163,7 @@ pub fn load(
     let Hooks { mut coverage, attached, probes, .. } = hooks;
     let ring = take(&mut ebpf, "EVENTS", RingBuf::try_from)?;
     let flows = take(&mut ebpf, "FLOWS", BpfHashMap::try_from)?;
-    let sockets = take(&mut ebpf, "SOCKETS", BpfHashMap::try_from)?;
+    let awaiting = take(&mut ebpf, "AWAITING", Array::try_from)?;
     let control = take(&mut ebpf, "CONTROL", Control::try_from)?;
     let proof = take(&mut ebpf, "PROOF", Proof::try_from)?;
     let iterators = Iterators::load(ebpf, &kernel.btf);
@@ -178,7 +178,7 @@ pub fn load(
         ring,
         control,
         flows,
-        sockets,
+        awaiting,
         iterators,
         probes,
     })

@@ -3,14 +3,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    fs, io,
+    fs,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
 };
 
-use aya::maps::MapError;
 use rustix::time::{ClockId, clock_gettime};
-use tracer_common::{COUNTER_FAULTS, COUNTER_NO_STATE, COUNTER_RING_FULL, SocketState};
+use tracer_common::{AWAITING_ENTRIES, COUNTER_FAULTS, COUNTER_NO_STATE, COUNTER_RING_FULL};
 
 use super::{
     baseline::{self, Baseline},
@@ -26,7 +25,7 @@ use crate::{
         decode::{Decoded, Meaning, Task, decode},
         loader::{LoadError, Loaded},
     },
-    model::event::{BootNanos, Event, Fact, Lost, LostStage, SocketChange, SocketEvent, SocketId},
+    model::event::{BootNanos, Event, Fact, Lost, LostStage, SocketChange, SocketEvent},
 };
 
 /// A connect that sent no packet after this time did not get that far: nanoseconds.
@@ -36,8 +35,6 @@ const REREAD: BootNanos = 500_000_000;
 /// The kernel is asked at most this often for runs that it left out, a system call for each program:
 /// nanoseconds.
 const ASK_MISSED: BootNanos = 1_000_000_000;
-/// `BPF_NOEXIST` of `include/uapi/linux/bpf.h`.
-const NOEXIST: u64 = 1;
 /// Records taken in one go, so that what they give is told in between.
 const BATCH: usize = 4096;
 
@@ -157,26 +154,23 @@ impl Live {
         for what in unread {
             tracing::warn!("not read: {what}");
         }
-        self.await_accepts(&found.waiting);
+        if self.loaded.accept_by_use {
+            self.await_accepts(&found);
+        }
         Ok(found)
     }
 
     /// Tells the kernel side which connections wait in a listener's queue, as its iterators do by
     /// themselves: the first use of one of these is its accept.
-    fn await_accepts(&mut self, waiting: &BTreeSet<SocketId>) {
-        if !self.loaded.accept_by_use {
-            return;
-        }
-        let state = SocketState { awaits_accept: 1, ..SocketState::default() };
-        let words: [u64; size_of::<SocketState>() / 8] = zerocopy::transmute!(state);
-        for id in waiting {
-            match self.loaded.sockets.insert(id.0, words, NOEXIST) {
-                Ok(()) => {}
-                Err(MapError::SyscallError(e)) if e.io_error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => {
-                    tracing::debug!("socket {} has no state: {error}", id.0);
-                    self.losses.unmarked += 1;
-                }
+    fn await_accepts(&mut self, found: &Baseline) {
+        for (Decoded { event, .. }, _) in &found.sockets {
+            if !found.waiting.contains(&event.id) || self.is_aside(event) {
+                continue;
+            }
+            let place = event.id.0 as u32 & (AWAITING_ENTRIES - 1);
+            if let Err(error) = self.loaded.awaiting.set(place, event.id.0, 0) {
+                tracing::debug!("socket {} is not awaited: {error}", event.id.0);
+                self.losses.unmarked += 1;
             }
         }
     }
