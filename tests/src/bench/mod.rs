@@ -42,14 +42,10 @@ impl Measurement {
     /// # Errors
     /// When the measurement itself fails.
     pub fn rows(&self, setting: &Setting) -> anyhow::Result<Vec<Row>> {
-        let rows = match (self.run)(setting) {
-            Ok(rows) => rows,
-            Err(error) => match error.downcast_ref::<Unavailable>() {
-                Some(why) => vec![Row::missing(self.about, "", &why.0)],
-                None => return Err(error),
-            },
-        };
-        Ok(rows.into_iter().map(|row| Row { measurement: self.name.to_owned(), ..row }).collect())
+        (self.run)(setting).or_else(|error| match error.downcast_ref::<Unavailable>() {
+            Some(why) => Ok(vec![Row::missing(self.about, "", &why.0)]),
+            None => Err(error),
+        })
     }
 }
 

@@ -44,6 +44,8 @@ pub struct Row {
     pub reached: Option<bool>,
     /// What a reader must know besides.
     pub note: String,
+    /// Whether the measurement itself failed; the note says why.
+    pub failed: bool,
 }
 
 impl Row {
@@ -59,6 +61,7 @@ impl Row {
             goal: None,
             reached: None,
             note: String::new(),
+            failed: false,
         }
     }
 
@@ -66,6 +69,12 @@ impl Row {
     #[must_use]
     pub fn missing(who: &str, what: &str, why: &str) -> Self {
         Self::new(who, what, "", &[]).noted(why)
+    }
+
+    /// A measurement that failed.
+    #[must_use]
+    pub fn failure(what: &str, error: &anyhow::Error) -> Self {
+        Self { failed: true, ..Self::missing("", what, &format!("FAILED: {error:#}")) }
     }
 
     /// With the figure to reach.
@@ -109,6 +118,11 @@ pub struct Report {
 }
 
 impl Report {
+    /// The measurements that failed.
+    pub fn failed(&self) -> impl Iterator<Item = &str> {
+        self.rows.iter().filter(|row| row.failed).map(|row| row.measurement.as_str())
+    }
+
     /// How many figures reach what is asked for, and how many there are that something is asked of.
     #[must_use]
     pub fn reached(&self) -> (usize, usize) {
@@ -147,7 +161,10 @@ mod tests {
             vec![Row::new("ss", "rate", "", &[0.5]).to_reach(Goal::AtLeast(0.25)).noted("a").noted("b")];
         let report = Report { cores: 2, rows, ..Report::default() };
         let text = serde_json::to_string(&report).unwrap();
-        assert!(text.contains(r#""goal":{"at_least":0.25},"reached":true,"note":"a; b""#), "{text}");
+        assert!(
+            text.contains(r#""goal":{"at_least":0.25},"reached":true,"note":"a; b","failed":false"#),
+            "{text}"
+        );
         assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);
     }
 }

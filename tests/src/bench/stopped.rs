@@ -31,10 +31,7 @@ pub(super) fn tracer(setting: &Setting) -> Result<Vec<Row>> {
     let netns = setting.netns()?;
     let mut actor = Actor::start(&netns)?;
     let mut running = Streamer::EveryEvent.start(setting, &netns)?;
-    let (made, whole) =
-        stop_and_go(setting, &running, &mut actor, |running, rest| watch(&running.output(), rest).map(Some))?;
-    running.settle()?;
-    running.end()?;
+    let (made, whole) = stop_and_go(setting, &mut actor, &mut running)?;
     let tally = Tally::read(BufReader::with_capacity(1 << 20, File::open(running.output())?), netns.inode())?;
     let (generated, delivered) = (generated(made.count), delivered(&tally));
     let unaccounted = generated.saturating_sub(delivered + tally.lost);

@@ -77,10 +77,10 @@ fn run(arguments: &Arguments) -> Result<bool> {
         let other: Report = serde_json::from_str(&text).with_context(|| format!("in {}", file.display()))?;
         report.rows.extend(other.rows);
     }
-    let failed = measure(arguments, &setting, &mut report.rows)?;
+    measure(arguments, &setting, &mut report.rows)?;
     tell(arguments, &report)?;
-    failed.iter().for_each(|name| eprintln!("error: {name} could not be measured"));
-    Ok(failed.is_empty())
+    report.failed().for_each(|name| eprintln!("error: {name} could not be measured"));
+    Ok(report.failed().next().is_none())
 }
 
 fn setting(arguments: &Arguments) -> Result<Setting> {
@@ -95,27 +95,27 @@ fn setting(arguments: &Arguments) -> Result<Setting> {
     })
 }
 
-/// Makes all measurements that are chosen; answers the names of those that failed.
-fn measure(arguments: &Arguments, setting: &Setting, rows: &mut Vec<Row>) -> Result<Vec<&'static str>> {
+/// Makes all measurements that are chosen.
+fn measure(arguments: &Arguments, setting: &Setting, rows: &mut Vec<Row>) -> Result<()> {
+    // A figure that was counted is of one plan, and another one than that of the same name on a real machine.
+    let name = |measurement: &Measurement| match arguments.counted {
+        true => format!("{}/{}", arguments.plan.word(), measurement.name),
+        false => measurement.name.to_owned(),
+    };
     let is_chosen = |measurement: &&Measurement| {
-        let names = &arguments.filter;
-        let is_named = names.is_empty() || names.iter().any(|name| measurement.name.contains(name.as_str()));
+        let (parts, name) = (&arguments.filter, name(measurement));
+        let is_named = parts.is_empty() || parts.iter().any(|part| name.contains(part.as_str()));
         is_named && (measurement.counted || !arguments.counted)
     };
-    let mut failed = Vec::new();
     for measurement in ALL.iter().filter(is_chosen) {
         let begun = std::time::Instant::now();
-        match measurement.rows(setting) {
-            Ok(found) => rows.extend(found),
-            Err(error) => {
-                failed.push(measurement.name);
-                let row = Row::missing("", measurement.about, &format!("FAILED: {error:#}"));
-                rows.push(Row { measurement: measurement.name.to_owned(), ..row });
-            }
-        }
-        writeln!(std::io::stderr(), "{:<16} {:.1} s", measurement.name, begun.elapsed().as_secs_f64())?;
+        let name = name(measurement);
+        let found = measurement.rows(setting);
+        let found = found.unwrap_or_else(|error| vec![Row::failure(measurement.about, &error)]);
+        rows.extend(found.into_iter().map(|row| Row { measurement: name.clone(), ..row }));
+        writeln!(std::io::stderr(), "{name:<16} {:.1} s", begun.elapsed().as_secs_f64())?;
     }
-    Ok(failed)
+    Ok(())
 }
 
 fn tell(arguments: &Arguments, report: &Report) -> Result<()> {
