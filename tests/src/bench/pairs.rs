@@ -8,9 +8,8 @@ use anyhow::Result;
 use super::{Setting, Streamer};
 use crate::actor::Actor;
 use crate::load::{Bounds, Made, Traffic};
-use crate::net::Netns;
 
-/// The kernel takes the hooks of a program that has ended off a little later.
+/// The kernel takes the hooks of a program that has ended, and a namespace, away a little later.
 const DETACHED: Duration = Duration::from_millis(100);
 
 /// One pair.
@@ -55,21 +54,20 @@ pub(super) fn run(
     load: impl Fn(Bounds) -> Traffic,
     bounds: Bounds,
 ) -> Result<Vec<Pair>> {
-    let netns = setting.netns()?;
-    let mut actor = Actor::start(&netns)?;
-    actor.make(load(bounds))?;
-    (0..setting.pairs).map(|_| pair(setting, streamer, &netns, &mut actor, load(bounds))).collect()
+    alone(setting, load(bounds))?;
+    (0..setting.pairs).map(|_| pair(setting, streamer, load(bounds))).collect()
 }
 
-fn pair(
-    setting: &Setting,
-    streamer: Streamer,
-    netns: &Netns,
-    actor: &mut Actor,
-    load: Traffic,
-) -> Result<Pair> {
-    let without = actor.make(load.clone())?;
-    let mut running = streamer.start(setting, netns)?;
+/// Each run has a namespace of its own: what an earlier one left there, or a program needs there, is not in it.
+fn alone(setting: &Setting, load: Traffic) -> Result<Made> {
+    Actor::start(&setting.netns()?)?.make(load)
+}
+
+fn pair(setting: &Setting, streamer: Streamer, load: Traffic) -> Result<Pair> {
+    let without = alone(setting, load.clone())?;
+    let netns = setting.netns()?;
+    let mut actor = Actor::start(&netns)?;
+    let mut running = streamer.start(setting, &netns)?;
     let gauge = running.gauge()?;
     let before = gauge.cpu()?;
     let with = actor.make(load)?;
@@ -78,6 +76,7 @@ fn pair(
     let cpu = gauge.cpu()? - before;
     running.end()?;
     let lines = running.lines()?;
+    drop((actor, netns));
     std::thread::sleep(DETACHED);
     Ok(Pair { without, with, cpu, after: cpu.saturating_sub(at_end - before), lines })
 }

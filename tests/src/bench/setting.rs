@@ -39,7 +39,7 @@ impl Setting {
     /// does not work under other conditions than the first.
     pub(super) fn netns(&self) -> Result<Netns> {
         let netns = Netns::with_loopback()?;
-        netns.sysctl("ipv4/ip_local_port_range", "10000 65000")?;
+        netns.sysctl("ipv4/ip_local_port_range", "10000 64999")?;
         netns.sysctl("ipv4/tcp_max_tw_buckets", "4096")?;
         Ok(netns)
     }

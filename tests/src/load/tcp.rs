@@ -40,13 +40,3 @@ pub(super) fn listener(at: SocketAddr) -> Result<OwnedFd, Errno> {
 pub(super) fn socket() -> Result<OwnedFd, Errno> {
     rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_storm_makes_as_many_connections_as_it_may() {
-        assert_eq!(storm(Bounds::counting(50)).unwrap().count, 50);
-    }
-}
