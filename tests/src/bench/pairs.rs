@@ -36,6 +36,11 @@ impl Pair {
         rate / self.without.rate()
     }
 
+    /// What the program adds to the time of each connection or datagram, nanoseconds.
+    pub(super) fn added(&self, counted: bool) -> f64 {
+        1e9 / self.without.rate() * (1.0 / self.ratio(counted) - 1.0)
+    }
+
     /// CPU time of the program for each connection or datagram, microseconds.
     pub(super) fn cpu_each(&self) -> f64 {
         self.cpu.as_secs_f64() * 1e6 / self.with.count.max(1) as f64
@@ -96,6 +101,7 @@ mod tests {
             lines: 4000,
         };
         assert_eq!((pair.ratio(false), pair.ratio(true)), (0.8, 0.4));
+        assert_eq!(pair.added(true), 1_500_000.0);
         assert_eq!((pair.cpu_each(), pair.lines_each()), (10.0, 5.0));
     }
 }

@@ -145,10 +145,7 @@ impl Compared {
         let is_measure = self.tool == OTHERS[0];
         vec![
             Row::new(name, "the picture", "ms", times).noted(&format!("{} sockets", self.sockets)),
-            match goal.filter(|_| is_measure) {
-                Some(goal) => faster.to_reach(goal),
-                None => faster,
-            },
+            faster.to_reach(goal.filter(|_| is_measure)),
         ]
     }
 }

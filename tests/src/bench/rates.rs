@@ -5,38 +5,37 @@ use std::fs::File;
 use std::io::BufReader;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
 use super::pairs::{self, Pair};
 use super::{Goal, Row, Setting, Streamer};
 use crate::actor::Actor;
 use crate::load::{Bounds, Sending, Traffic};
 use crate::tally::Tally;
+use crate::tracer::Plan;
 
 /// What each connection over loopback gives: how often which event.
 pub(super) const PER_CONNECTION: [(&str, u64); 4] =
     [("connect", 1), ("established", 1), ("accept", 1), ("close", 2)];
 /// Connections, and datagrams, of one run where instructions are counted.
-const CONNECTIONS: u64 = 3000;
+const CONNECTIONS: u64 = 2000;
 const DATAGRAMS: u64 = 20_000;
 const MANY_PEERS: u16 = 1000;
 
-const RATE: &str = "rate with / without";
-const ALONE: &str = "rate without";
-const CPU: &str = "CPU of its process a connection";
-const LINES: &str = "lines a connection";
-
 /// Every event as JSON.
 pub(super) fn tcp_json(setting: &Setting) -> Result<Vec<Row>> {
-    let goals = Goals { rate: if setting.counted { 0.88 } else { 0.80 }, cpu: 8.0 };
-    tracer(setting, Streamer::EveryEvent, goals)
+    let counted = (setting.subject.plan == Plan::Fentry).then_some(0.88);
+    tracer(setting, Streamer::EveryEvent, Goals { rate: 0.80, counted, cpu: 8.0 })
 }
 
 /// Flags only.
 pub(super) fn tcp_flags(setting: &Setting) -> Result<Vec<Row>> {
-    let counted = if setting.subject.plan.word() == "kprobe" { 0.93 } else { 0.95 };
-    let goals = Goals { rate: if setting.counted { counted } else { 0.92 }, cpu: 3.0 };
-    tracer(setting, Streamer::Flags, goals)
+    let counted = match setting.subject.plan {
+        Plan::Fentry => Some(0.95),
+        Plan::Kprobe => Some(0.93),
+        Plan::Auto | Plan::Tracepoint | Plan::Poll => None,
+    };
+    tracer(setting, Streamer::Flags, Goals { rate: 0.92, counted, cpu: 3.0 })
 }
 
 /// Another program.
@@ -102,19 +101,23 @@ pub(super) fn delivered(tally: &Tally) -> u64 {
     PER_CONNECTION.iter().map(|(event, _)| tally.of(event)).sum()
 }
 
+/// What is asked of a storm.
 struct Goals {
+    /// Of the rate, on a real machine.
     rate: f64,
+    /// Of the rate, where instructions are counted.
+    counted: Option<f64>,
+    /// CPU time of a connection on a real machine, microseconds.
     cpu: f64,
 }
 
 fn tracer(setting: &Setting, streamer: Streamer, goals: Goals) -> Result<Vec<Row>> {
-    let pairs = storms(setting, streamer)?;
-    let mut rows = rows(setting, streamer, &pairs);
-    if let [rate, cpu, ..] = rows.as_mut_slice() {
-        *rate = rate.clone().to_reach(Goal::AtLeast(goals.rate));
-        if !setting.counted {
-            *cpu = cpu.clone().to_reach(Goal::AtMost(goals.cpu));
-        }
+    let mut rows = rows(setting, streamer, &storms(setting, streamer)?);
+    let (rate, cpu) =
+        if setting.counted { (goals.counted, None) } else { (Some(goals.rate), Some(goals.cpu)) };
+    if let [first, second, ..] = rows.as_mut_slice() {
+        *first = first.clone().to_reach(rate.map(Goal::AtLeast));
+        *second = second.clone().to_reach(cpu.map(Goal::AtMost));
     }
     Ok(rows)
 }
@@ -124,15 +127,9 @@ fn storms(setting: &Setting, streamer: Streamer) -> Result<Vec<Pair>> {
 }
 
 fn rows(setting: &Setting, streamer: Streamer, pairs: &[Pair]) -> Vec<Row> {
-    let row = |what, unit, figure: &dyn Fn(&Pair) -> f64| {
-        Row::new(streamer.name(), what, unit, &pairs.iter().map(figure).collect::<Vec<_>>())
-    };
-    let mut rows = vec![row(RATE, "", &|pair| pair.ratio(setting.counted)), row(CPU, "µs", &Pair::cpu_each)];
-    if setting.counted {
-        // The clock advances a nanosecond with each instruction.
-        rows.push(row("instructions of a connection without", "", &|pair| 1e9 / pair.without.rate()));
-    } else {
-        rows.extend([row(LINES, "", &Pair::lines_each), row(ALONE, "/s", &|pair| pair.without.rate())]);
+    let mut rows = costs(setting, streamer, pairs, "connection");
+    if !setting.counted {
+        rows.insert(2, row(streamer, "lines a connection", "", pairs, Pair::lines_each));
     }
     rows
 }
@@ -140,18 +137,37 @@ fn rows(setting: &Setting, streamer: Streamer, pairs: &[Pair]) -> Vec<Row> {
 fn flood(setting: &Setting, streamer: Streamer, sending: Sending, goal: Option<f64>) -> Result<Vec<Row>> {
     let load = |bounds| Traffic::Flood { sending, bounds };
     let pairs = pairs::run(setting, streamer, load, setting.load(DATAGRAMS))?;
-    ensure!(pairs.iter().all(|pair| pair.with.count > 0), "no datagram was sent");
-    let row = |what, unit, figure: &dyn Fn(&Pair) -> f64| {
-        Row::new(streamer.name(), what, unit, &pairs.iter().map(figure).collect::<Vec<_>>())
-    };
-    let ratio = row(RATE, "", &|pair| pair.ratio(setting.counted));
-    let ratio = match goal {
-        Some(goal) => ratio.to_reach(Goal::AtLeast(goal)),
-        None => ratio,
-    };
-    Ok(vec![
-        ratio,
-        row("CPU of its process a datagram", "µs", &Pair::cpu_each),
-        row(ALONE, "/s", &|pair| pair.without.rate()),
-    ])
+    let mut rows = costs(setting, streamer, &pairs, "datagram");
+    let goal = goal.filter(|_| !setting.counted).map(Goal::AtLeast);
+    if let Some(first) = rows.first_mut() {
+        *first = first.clone().to_reach(goal);
+    }
+    Ok(rows)
+}
+
+/// The rate and what the program uses for each `thing`. Where the clock counts instructions, it advances a
+/// nanosecond with each.
+fn costs(setting: &Setting, streamer: Streamer, pairs: &[Pair], thing: &str) -> Vec<Row> {
+    let counted = setting.counted;
+    let rate = row(streamer, "rate with / without", "", pairs, |pair| pair.ratio(counted));
+    if counted {
+        let own = |pair: &Pair| pair.cpu_each() * 1e3;
+        return vec![
+            rate,
+            row(streamer, &format!("instructions of its process a {thing}"), "", pairs, own),
+            row(streamer, &format!("instructions added to a {thing}"), "", pairs, |pair| pair.added(true)),
+            row(streamer, &format!("instructions of a {thing} without"), "", pairs, |pair| {
+                1e9 / pair.without.rate()
+            }),
+        ];
+    }
+    vec![
+        rate,
+        row(streamer, &format!("CPU of its process a {thing}"), "µs", pairs, Pair::cpu_each),
+        row(streamer, "rate without", "/s", pairs, |pair| pair.without.rate()),
+    ]
+}
+
+fn row(streamer: Streamer, what: &str, unit: &str, pairs: &[Pair], figure: impl Fn(&Pair) -> f64) -> Row {
+    Row::new(streamer.name(), what, unit, &pairs.iter().map(figure).collect::<Vec<_>>())
 }

@@ -77,11 +77,11 @@ impl Row {
         Self { failed: true, ..Self::missing("", what, &format!("FAILED: {error:#}")) }
     }
 
-    /// With the figure to reach.
+    /// With the figure to reach, where one is asked for.
     #[must_use]
-    pub fn to_reach(mut self, goal: Goal) -> Self {
-        self.goal = Some(goal);
-        self.reached = self.value.map(|value| goal.is_reached_by(value.median));
+    pub fn to_reach(mut self, goal: impl Into<Option<Goal>>) -> Self {
+        self.goal = goal.into();
+        self.reached = self.goal.zip(self.value).map(|(goal, value)| goal.is_reached_by(value.median));
         self
     }
 
