@@ -1,7 +1,6 @@
 //! What a load loses of its rate while a program watches: TCP connections and UDP datagrams, and whether all of
 //! it was told.
 
-use std::fs::File;
 use std::io::BufReader;
 use std::time::Duration;
 
@@ -72,7 +71,7 @@ pub(super) fn lost(setting: &Setting) -> Result<Vec<Row>> {
     let made = actor.make(Traffic::Storm(Bounds::lasting(time)))?;
     running.settle()?;
     running.end()?;
-    let tally = Tally::read(BufReader::with_capacity(1 << 20, File::open(running.output())?), netns.inode())?;
+    let tally = Tally::read(BufReader::with_capacity(1 << 20, running.output()?), netns.inode())?;
     let (generated, delivered) = (generated(made.count), delivered(&tally));
     let who = Streamer::EveryEvent.name();
     let note = format!(

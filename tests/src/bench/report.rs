@@ -111,6 +111,8 @@ pub struct Report {
     pub tracer: String,
     /// The hook plan that it took.
     pub plan: String,
+    /// The guests whose figures are among the rows, in words.
+    pub guests: Vec<String>,
     /// Whether this only proves that the benchmark runs: the figures mean nothing.
     pub quick: bool,
     /// The figures.
@@ -118,6 +120,15 @@ pub struct Report {
 }
 
 impl Report {
+    /// Takes in the figures of a run in a guest.
+    pub fn take(&mut self, guest: Self) {
+        let plan = &guest.plan;
+        let words =
+            format!("{plan}/*: counted in instructions, {} core, kernel {}", guest.cores, guest.kernel);
+        self.guests.push(words);
+        self.rows.extend(guest.rows);
+    }
+
     /// The measurements that failed.
     pub fn failed(&self) -> impl Iterator<Item = &str> {
         self.rows.iter().filter(|row| row.failed).map(|row| row.measurement.as_str())

@@ -2,8 +2,7 @@
 //! it says that it lost.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
-use std::path::Path;
+use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
@@ -32,7 +31,7 @@ pub(super) fn tracer(setting: &Setting) -> Result<Vec<Row>> {
     let mut actor = Actor::start(&netns)?;
     let mut running = Streamer::EveryEvent.start(setting, &netns)?;
     let (made, whole) = stop_and_go(setting, &mut actor, &mut running)?;
-    let tally = Tally::read(BufReader::with_capacity(1 << 20, File::open(running.output())?), netns.inode())?;
+    let tally = Tally::read(BufReader::with_capacity(1 << 20, running.output()?), netns.inode())?;
     let (generated, delivered) = (generated(made.count), delivered(&tally));
     let unaccounted = generated.saturating_sub(delivered + tally.lost);
     let note = format!(
@@ -80,7 +79,7 @@ fn stop_and_go(setting: &Setting, actor: &mut Actor, running: &mut Running) -> R
     std::thread::sleep(stopped);
     running.signal(Signal::CONT)?;
     let continued = Instant::now();
-    let whole = watch(&running.output(), after)?.at();
+    let whole = watch(running.output()?, after)?.at();
     let made = actor.made()?;
     let settled = running.settle()?;
     running.end()?;
@@ -115,10 +114,9 @@ impl Whole {
 
 /// Follows a file that grows, for this time. The lines are read as they come, but looked into only as far as it
 /// needs: the program that writes them must not wait for a processor.
-fn watch(path: &Path, time: Duration) -> Result<Whole> {
+fn watch(mut file: File, time: Duration) -> Result<Whole> {
     let (begun, mut whole) = (Instant::now(), Whole::default());
-    let mut file = File::open(path)?;
-    std::io::Seek::seek(&mut file, std::io::SeekFrom::End(0))?;
+    file.seek(SeekFrom::End(0))?;
     let mut rest = Vec::new();
     while begun.elapsed() < time {
         std::thread::sleep(LOOK);

@@ -2,14 +2,13 @@
 //! ended, its output in a file.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::AsRawFd;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
-use tempfile::TempDir;
 
 use super::tools::{Tool, last_words};
 use super::{Gauge, Setting};
@@ -39,10 +38,11 @@ const END: Duration = Duration::from_secs(10);
 /// A program that cannot run here has said so by then.
 const FIRST_WORDS: Duration = Duration::from_millis(500);
 
-/// A running one; it is ended when dropped.
+/// A running one; it is ended when dropped. What it wrote is in files without a name, which nothing can leave behind.
 pub(super) struct Running {
     process: Kind,
-    folder: TempDir,
+    stdout: File,
+    stderr: File,
 }
 
 enum Kind {
@@ -67,20 +67,18 @@ impl Streamer {
     /// [`Unavailable`] when another program is not installed or does not run here; else when the tracer does not
     /// get ready.
     pub(super) fn start(self, setting: &Setting, netns: &Netns) -> Result<Running> {
-        let folder = tempfile::tempdir()?;
-        let stdout = File::create(folder.path().join("stdout"))?;
-        let stderr = File::create(folder.path().join("stderr"))?;
+        let (stdout, stderr) = (tempfile::tempfile()?, tempfile::tempfile()?);
         let mut command = match self {
             Self::EveryEvent => setting.subject.live(&["--all"]),
             Self::Flags => setting.subject.command(["live", "--hooks", setting.subject.plan.word()]),
             Self::Other(tool) => tool.command(netns).map_err(Unavailable)?,
         };
-        command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+        command.stdin(Stdio::null()).stdout(stdout.try_clone()?).stderr(stderr.try_clone()?);
         let process = match self {
             Self::EveryEvent | Self::Flags => Kind::Tracer(Process::start_ready(&mut command)?),
             Self::Other(_) => Kind::Other(command.spawn().context("starting a program")?),
         };
-        let mut running = Running { process, folder };
+        let mut running = Running { process, stdout, stderr };
         running.await_first_words()?;
         running.gauge()?.settle(PATIENCE)?;
         Ok(running)
@@ -113,10 +111,12 @@ impl Running {
         self.gauge()?.settle(PATIENCE)
     }
 
-    /// Where its output goes.
-    #[must_use]
-    pub(super) fn output(&self) -> PathBuf {
-        self.folder.path().join("stdout")
+    /// What it has written so far and will write, from the beginning.
+    ///
+    /// # Errors
+    /// When the process has no descriptor left.
+    pub(super) fn output(&self) -> Result<File> {
+        reopened(&self.stdout)
     }
 
     /// Sends it a signal.
@@ -150,7 +150,7 @@ impl Running {
     /// When the file cannot be read.
     pub(super) fn lines(&self) -> Result<u64> {
         let mut count = 0;
-        let mut reader = BufReader::with_capacity(1 << 20, File::open(self.output())?);
+        let mut reader = BufReader::with_capacity(1 << 20, self.output()?);
         loop {
             let bytes = reader.fill_buf()?;
             if bytes.is_empty() {
@@ -175,8 +175,16 @@ impl Running {
     }
 
     fn last_words(&self) -> String {
-        last_words(&std::fs::read(self.folder.path().join("stderr")).unwrap_or_default())
+        let mut bytes = Vec::new();
+        // Without its words the message is poorer, and still true.
+        let _ = reopened(&self.stderr).map(|mut file| file.read_to_end(&mut bytes));
+        last_words(&bytes)
     }
+}
+
+/// The same file with a position of its own.
+fn reopened(file: &File) -> Result<File> {
+    File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).context("opening a program's output")
 }
 
 /// A program that does not heed the signal is ended for good: its output is not needed that much.

@@ -54,6 +54,7 @@ fn head(report: &Report) -> Vec<String> {
         format!("cores: {} ({})", report.cores, report.processor),
         format!("tracer: {}, hook plan {}", report.tracer, report.plan),
     ];
+    lines.extend(report.guests.iter().cloned());
     if report.quick {
         lines.push(
             "a quick run, which only proves that the benchmark runs: the figures mean nothing".to_owned(),

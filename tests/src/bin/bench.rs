@@ -41,7 +41,7 @@ struct Arguments {
     /// Write the report as a page of documentation to this file.
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
-    /// Take the figures of this report into the table, before those of this run; it is JSON that --json wrote.
+    /// Take the figures of a run in a guest into the table, before those of this run; JSON that --json wrote.
     #[arg(long, value_name = "FILE")]
     with: Vec<PathBuf>,
     /// The command that the report says it is from.
@@ -74,8 +74,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let mut report = head(arguments, &setting)?;
     for file in &arguments.with {
         let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
-        let other: Report = serde_json::from_str(&text).with_context(|| format!("in {}", file.display()))?;
-        report.rows.extend(other.rows);
+        report.take(serde_json::from_str(&text).with_context(|| format!("in {}", file.display()))?);
     }
     measure(arguments, &setting, &mut report.rows)?;
     tell(arguments, &report)?;
@@ -158,6 +157,7 @@ fn head(arguments: &Arguments, setting: &Setting) -> Result<Report> {
         processor: processor(),
         tracer: start.text("/version").to_owned(),
         plan: start.text("/hooks").to_owned(),
+        guests: Vec::new(),
         quick: arguments.quick,
         rows: Vec::new(),
     })
