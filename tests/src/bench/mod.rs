@@ -5,6 +5,7 @@
 mod gauge;
 mod hooks;
 mod latency;
+mod machine;
 mod pairs;
 mod picture;
 mod rates;
@@ -17,6 +18,7 @@ mod streamer;
 mod table;
 mod tools;
 
+pub use machine::busy;
 pub use report::{Goal, Report, Row};
 pub use setting::Setting;
 pub use spread::Spread;

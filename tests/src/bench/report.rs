@@ -105,6 +105,8 @@ pub struct Report {
     pub kernel: String,
     /// How many cores the benchmark could use.
     pub cores: usize,
+    /// The part of the cores' time that others used just before the run, percent.
+    pub busy: f64,
     /// The processor by its own name.
     pub processor: String,
     /// The tracer's version.

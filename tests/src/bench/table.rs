@@ -51,7 +51,10 @@ fn head(report: &Report) -> Vec<String> {
     let mut lines = vec![
         format!("command: {}", report.command),
         format!("kernel: {}", report.kernel),
-        format!("cores: {} ({})", report.cores, report.processor),
+        format!(
+            "cores: {} ({}), {:.0} % used by others before the run",
+            report.cores, report.processor, report.busy
+        ),
         format!("tracer: {}, hook plan {}", report.tracer, report.plan),
     ];
     lines.extend(report.guests.iter().cloned());

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use tests::actor;
-use tests::bench::{ALL, Measurement, Report, Row, Setting, markdown, text};
+use tests::bench::{ALL, Measurement, Report, Row, Setting, busy, markdown, text};
 use tests::records::Record;
 use tests::tracer::{Plan, Subject};
 
@@ -154,6 +154,7 @@ fn head(arguments: &Arguments, setting: &Setting) -> Result<Report> {
         command: arguments.command.clone(),
         kernel: format!("{release} {}", system.machine().to_string_lossy()),
         cores: std::thread::available_parallelism()?.get(),
+        busy: busy()?,
         processor: processor(),
         tracer: start.text("/version").to_owned(),
         plan: start.text("/hooks").to_owned(),
