@@ -75,15 +75,17 @@ pub(super) fn lost(setting: &Setting) -> Result<Vec<Row>> {
     let (generated, delivered) = (generated(made.count), delivered(&tally));
     let who = Streamer::EveryEvent.name();
     let note = format!(
-        "{} connections in {:.0} s: {generated} events, {delivered} delivered, {} told as lost in {} gaps, end record {}",
+        "{} connections in {:.0} s, {:.0} a second: {generated} events, {delivered} delivered, {} told as lost in {} gaps, end record {}",
         made.count,
         made.seconds(),
+        made.rate(),
         tally.lost,
         tally.gaps,
         tally.total("lost")?
     );
     let missing = generated.abs_diff(delivered) as f64;
-    let unaccounted = generated.abs_diff(delivered + tally.lost) as f64;
+    // What is lost is counted in records, of which an event can take more than one.
+    let unaccounted = generated.saturating_sub(delivered + tally.lost) as f64;
     Ok(vec![
         Row::new(who, "events lost", "", &[missing]).to_reach(Goal::AtMost(0.0)).noted(&note),
         Row::new(who, "events neither delivered nor told as lost", "", &[unaccounted]),

@@ -35,8 +35,12 @@ pub(super) fn tracer(setting: &Setting) -> Result<Vec<Row>> {
     let (generated, delivered) = (generated(made.count), delivered(&tally));
     let unaccounted = generated.saturating_sub(delivered + tally.lost);
     let note = format!(
-        "{} connections: {generated} events, {delivered} delivered, {} told as lost in {} gaps {:?}",
-        made.count, tally.lost, tally.gaps, tally.lost_at
+        "{} connections, {:.0} a second: {generated} events, {delivered} delivered, {} told as lost in {} gaps {:?}",
+        made.count,
+        made.rate(),
+        tally.lost,
+        tally.gaps,
+        tally.lost_at
     );
     let who = Streamer::EveryEvent.name();
     Ok(vec![
