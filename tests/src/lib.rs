@@ -4,9 +4,11 @@
 //! expectations are written down in the scenarios.
 
 pub mod actor;
+pub mod bench;
 pub mod coverage;
 pub mod declared;
 pub mod distribution;
+pub mod load;
 pub mod net;
 pub mod parity;
 pub mod records;

@@ -67,12 +67,8 @@ enum Task {
     Vm(VmArgs),
     /// Formatting, lints, dependencies, the kernel object's source hash, purity of model and triage
     Check,
-    /// Measure how long an event takes to reach stdout
-    Bench {
-        /// What the benchmark is given
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
-        args: Vec<String>,
-    },
+    /// Measure what the tracer costs beside what people use: paired runs, medians and ranges, one table
+    Bench(bench::BenchArgs),
 }
 
 #[derive(Args)]
@@ -140,7 +136,7 @@ fn perform(task: Task) -> Result<()> {
         Task::BuildEbpf { .. } => build_ebpf::store(&workspace),
         Task::Vm(args) => vm::test(&workspace, &args.into()),
         Task::Check => check::check(&workspace),
-        Task::Bench { args } => bench::bench(&workspace, &args),
+        Task::Bench(args) => bench::bench(&workspace, &args),
     }
 }
 

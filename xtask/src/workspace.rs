@@ -99,8 +99,8 @@ pub(crate) struct Binary {
 pub(crate) const TRACER: Binary = Binary { package: "tracer", name: "tracer" };
 /// The live tests.
 pub(crate) const LIVE: Binary = Binary { package: "tests", name: "live" };
-/// The latency benchmark.
-pub(crate) const LATENCY: Binary = Binary { package: "tests", name: "latency" };
+/// The benchmark.
+pub(crate) const BENCH: Binary = Binary { package: "tests", name: "bench" };
 /// The first process of the virtual machine.
 pub(crate) const INIT: Binary = Binary { package: "xtask", name: "init" };
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::{Mode, Way};
+use crate::load::Traffic;
 
 /// The kind of a new socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +99,8 @@ pub enum Order {
     Reach { way: Way, to: SocketAddr },
     /// Accepts one connection by io_uring.
     Take { fd: i32, mode: Mode },
+    /// Makes a load of the benchmark.
+    Make(Traffic),
     /// Ends the process.
     Exit,
 }
@@ -113,8 +116,8 @@ pub struct Outcome {
     pub count: u64,
     /// Processes that were forked.
     pub pids: Vec<u32>,
-    /// Time that a load took, in milliseconds.
-    pub took_ms: u64,
+    /// Time that a load took, in nanoseconds.
+    pub took_ns: u64,
 }
 
 /// The answer to an order: an outcome, or the errno of the call that failed.

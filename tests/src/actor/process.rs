@@ -15,6 +15,7 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 use super::order::Answer;
 use super::stage::ARGUMENT;
 use super::{Kind, Order, Outcome, SocketOption};
+use crate::load::{Made, Traffic};
 use crate::net::Netns;
 
 /// The executable file that an actor runs, and the words it is given besides.
@@ -136,6 +137,24 @@ impl Actor {
     /// When the actor is gone or the call failed.
     pub fn perform(&mut self, order: &Order) -> Result<Outcome> {
         self.attempt(order)?.map_err(|errno| anyhow!("{order:?}: {errno}"))
+    }
+
+    /// Makes a load, and waits for its end.
+    ///
+    /// # Errors
+    /// Those of [`Self::perform`].
+    pub fn make(&mut self, traffic: Traffic) -> Result<Made> {
+        self.begin(&Order::Make(traffic))?;
+        self.made()
+    }
+
+    /// Waits for the end of a load that was begun.
+    ///
+    /// # Errors
+    /// When the actor is gone or a call failed.
+    pub fn made(&mut self) -> Result<Made> {
+        let outcome = self.answer()?.map_err(|errno| anyhow!("a load: {errno}"))?;
+        Ok(Made { count: outcome.count, nanoseconds: outcome.took_ns })
     }
 
     /// A new socket of the family of `near`.

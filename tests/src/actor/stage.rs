@@ -15,6 +15,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 use super::order::{Answer, Kind, Order, Outcome, SocketOption};
 use super::{ways, workers};
+use crate::load;
 
 /// The first argument of a process that is to be an actor.
 pub(super) const ARGUMENT: &str = "actor";
@@ -87,6 +88,11 @@ impl Stage {
             Order::Call { to, count } => workers::call(to, count),
             Order::Reach { way, to } => ways::reach(way, to),
             Order::Take { fd, mode } => ways::take(mode, self.get(fd)?),
+            Order::Make(traffic) => load::make(&traffic).map(|made| Outcome {
+                count: made.count,
+                took_ns: made.nanoseconds,
+                ..Outcome::default()
+            }),
             Order::Exit => Ok(Outcome::default()),
         }
     }

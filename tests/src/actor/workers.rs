@@ -75,8 +75,8 @@ pub(super) fn generate(targets: &[SocketAddr], load: Load) -> Result<Outcome, Er
         }
         thread::sleep(STEP);
     }
-    let took_ms = start.elapsed().as_millis() as u64;
-    Ok(Outcome { count, took_ms, ..Outcome::default() })
+    let took_ns = start.elapsed().as_nanos() as u64;
+    Ok(Outcome { count, took_ns, ..Outcome::default() })
 }
 
 /// Accepts in `threads` threads until `total` connections were taken.

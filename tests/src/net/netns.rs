@@ -9,6 +9,8 @@ use std::thread;
 use anyhow::{Context, Result, anyhow};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
+use super::netlink::Netlink;
+
 /// A network namespace.
 pub struct Netns {
     file: File,
@@ -25,6 +27,16 @@ impl Netns {
         let file = made.map_err(|_| anyhow!("the thread that makes a namespace panicked"))??;
         let inode = u32::try_from(file.metadata()?.ino())?;
         Ok(Self { file, inode })
+    }
+
+    /// Makes a new namespace in which the loopback device is up and nothing else is.
+    ///
+    /// # Errors
+    /// Without CAP_SYS_ADMIN.
+    pub fn with_loopback() -> Result<Self> {
+        let netns = Self::new()?;
+        netns.enter(|| Netlink::open()?.set_up("lo"))?;
+        Ok(netns)
     }
 
     /// A second descriptor of the same namespace.

@@ -2,13 +2,17 @@
 //! rely on, so that their failures speak of the tracer. The tracer is not started here.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rustix::io::Errno;
 
 use super::{Bench, Scenario, alone, scenario};
 use crate::actor::{Actor, Kind, Load, Order, Program, SocketOption};
-use crate::net::{A4, B4, B6, BOTH4, NO_ROUTE4, Network, SILENT4, SILENT6, UNREACHABLE4, UNREACHABLE6};
+use crate::load::{Bounds, Held, Sending, Traffic};
+use crate::net::{
+    A4, B4, B6, BOTH4, NO_ROUTE4, Netns, Network, SILENT4, SILENT6, UNREACHABLE4, UNREACHABLE6,
+};
 use crate::table;
 
 pub(super) const ALL: &[Scenario] = &[
@@ -20,6 +24,7 @@ pub(super) const ALL: &[Scenario] = &[
     scenario("harness-a-copy-is-another-program", copies),
     scenario("harness-the-kernel-table-shows-the-sockets", tables),
     alone("harness-a-load-is-generated-and-served-whole", load),
+    scenario("harness-loads-of-the-benchmark-are-made-whole", loads),
     alone("harness-namespaces-are-gone-with-their-descriptors", nothing_left),
 ];
 
@@ -137,7 +142,28 @@ fn load(_: &Bench) -> Result<()> {
     let generated = client.perform(&Order::Generate { targets, load })?;
     let served = server.answer()??;
     ensure!((generated.count, served.count) == (500, 500), "{generated:?} and {served:?}");
-    ensure!((900..5000).contains(&generated.took_ms), "the load took {} ms", generated.took_ms);
+    let took = Duration::from_nanos(generated.took_ns);
+    ensure!((900..5000).contains(&took.as_millis()), "the load took {took:?}");
+    Ok(())
+}
+
+fn loads(_: &Bench) -> Result<()> {
+    let netns = Netns::with_loopback()?;
+    let bounds = Bounds::counting(64);
+    let floods = [Sending::Connected, Sending::Unconnected { peers: 5 }];
+    let mut traffic = vec![(Traffic::Storm(bounds), 64)];
+    traffic.extend(floods.map(|sending| (Traffic::Flood { sending, bounds }, 64)));
+    for (held, host) in [(Held::Sessions, 1), (Held::Files, 2)] {
+        traffic.push((Traffic::Hold { held, count: 21, host }, 21));
+    }
+    for (traffic, expected) in traffic {
+        let made = Actor::start(&netns)?.make(traffic.clone())?;
+        ensure!(made.count == expected, "{traffic:?} came to {made:?}");
+    }
+    let mut holder = Actor::start(&netns)?;
+    holder.make(Traffic::Hold { held: Held::Sessions, count: 21, host: 3 })?;
+    let kept = table::of_kernel(&netns)?.into_iter().filter(|row| row.state != "TIME_WAIT").count();
+    ensure!(kept == 21, "{kept} sockets are held");
     Ok(())
 }
 

@@ -68,7 +68,7 @@ impl Traffic {
     }
 
     fn check_pace(&self, generated: &Outcome) -> Result<()> {
-        let rate = generated.count * 1000 / generated.took_ms.max(1);
+        let rate = generated.count * 1_000_000_000 / generated.took_ns.max(1);
         println!("{} connections at {rate} a second", generated.count);
         // How fast an emulated machine is says nothing of the tracer.
         let least = if self.quick { 0 } else { self.load.rate * 8 / 10 };

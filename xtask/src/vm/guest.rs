@@ -10,9 +10,9 @@ use super::initramfs::{self, Contents};
 use super::kernel::Kernel;
 use super::modules;
 use super::protocol::{BEGIN, END};
-use super::qemu::{self, Boot, Ending};
+use super::qemu::{self, Boot, Clock, Ending};
 use super::variant::Variant;
-use crate::workspace::{Executables, INIT, LIVE, TRACER};
+use crate::workspace::{BENCH, Executables, INIT, LIVE, TRACER};
 
 /// What Debian's kernels have as modules and the tests need: virtual links, socket tables, packet filters.
 const MODULES: [&str; 9] = [
@@ -41,6 +41,8 @@ pub(crate) struct Guest<'a> {
     pub(crate) commands: Vec<Vec<String>>,
     /// Time for each command.
     pub(crate) limit: Duration,
+    /// What its clock tells.
+    pub(crate) clock: Clock,
 }
 
 /// A command of the guest, as its console told of it.
@@ -76,6 +78,7 @@ impl Guest<'_> {
             architecture: self.kernel.architecture,
             initramfs,
             parameters: self.variant.parameters(),
+            clock: self.clock,
         };
         let limit = BOOT + self.limit * u32::try_from(self.commands.len())?;
         let (mut runs, begun) = (Vec::new(), Instant::now());
@@ -92,7 +95,7 @@ impl Guest<'_> {
             Some(folder) => modules::load(folder, &MODULES)?,
             None => Vec::new(),
         };
-        let programs = [("tracer", TRACER), ("live", LIVE)];
+        let programs = [("tracer", TRACER), ("live", LIVE), ("bench", BENCH)];
         let programs =
             programs.into_iter().filter_map(|(name, binary)| Some((name, self.programs.path(binary).ok()?)));
         initramfs::build(&Contents {

@@ -10,9 +10,10 @@ use crate::tally::Tally;
 use crate::workspace::{INIT, LIVE, TRACER, Workspace};
 use guest::Guest;
 use kernel::Kernel;
-use qemu::Ending;
+use qemu::{Clock, Ending};
 pub(crate) use variant::Variant;
 
+pub(crate) mod counted;
 mod counter;
 mod cpio;
 mod guest;
@@ -85,6 +86,7 @@ fn one(workspace: &Workspace, request: &Request) -> Result<Tally> {
         variant: request.variant.unwrap_or_default(),
         commands: commands(request),
         limit: request.limit.unwrap_or(LIMIT),
+        clock: Clock::Host,
     };
     let mut tally = Tally::default();
     eprintln!("booting {}", kernel.image.display());

@@ -42,6 +42,16 @@ impl fmt::Display for Ending {
     }
 }
 
+/// What the guest's clock tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Clock {
+    /// The time of the host; two processors, emulated at the same time.
+    Host,
+    /// The instructions that were executed, a nanosecond each; one processor. Two runs of the same work take the
+    /// same time, however busy the host is, and waiting takes none.
+    Instructions,
+}
+
 /// What is booted.
 pub(crate) struct Boot<'a> {
     /// The kernel's image.
@@ -52,6 +62,8 @@ pub(crate) struct Boot<'a> {
     pub(crate) initramfs: &'a Path,
     /// More words of the kernel's command line.
     pub(crate) parameters: &'a str,
+    /// What its clock tells.
+    pub(crate) clock: Clock,
 }
 
 /// Sees to it that the emulator is there.
@@ -122,8 +134,12 @@ fn command(boot: &Boot<'_>) -> Command {
             qemu.args(["-cpu", "max,-cx16"]);
             // On a busy host the kernel measures its clock wrongly, finds that out later and rewrites its own code,
             // which emulation can get wrong (see EMULATION_FAULT). The emulated counter is the host's: its rate
-            // is told.
-            format!("ttyS0 tsc=reliable tsc_early_khz={}", counter::kilohertz())
+            // is told. Where instructions are counted, the counter is the virtual clock, in nanoseconds.
+            let kilohertz = match boot.clock {
+                Clock::Host => counter::kilohertz(),
+                Clock::Instructions => 1_000_000,
+            };
+            format!("ttyS0 tsc=reliable tsc_early_khz={kilohertz}")
         }
         Architecture::Aarch64 => {
             // The architecture's own algorithm of pointer authentication takes most of the time in emulation.
@@ -131,7 +147,13 @@ fn command(boot: &Boot<'_>) -> Command {
             "ttyAMA0".to_owned()
         }
     };
-    qemu.args(["-accel", "tcg,thread=multi", "-m", "1024", "-smp", "2"]);
+    match boot.clock {
+        Clock::Host => qemu.args(["-accel", "tcg,thread=multi", "-smp", "2"]),
+        Clock::Instructions => {
+            qemu.args(["-accel", "tcg,thread=single", "-smp", "1", "-icount", "shift=0,sleep=off"])
+        }
+    };
+    qemu.args(["-m", "1024"]);
     qemu.args(["-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"]);
     qemu.arg("-append").arg(format!("console={console} quiet panic=-1 {}", boot.parameters));
     qemu.arg("-kernel").arg(boot.kernel).arg("-initrd").arg(boot.initramfs);

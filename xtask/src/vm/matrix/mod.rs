@@ -15,7 +15,7 @@ use super::Request;
 use super::guest::{self, Story};
 use super::kernel::{self, Kernel};
 use super::kernels;
-use super::qemu::{EMULATION_FAULT, Ending};
+use super::qemu::{Clock, EMULATION_FAULT, Ending};
 use super::variant::Variant;
 use crate::architecture::Architecture;
 use crate::tally::Tally;
@@ -184,6 +184,7 @@ impl Plan<'_> {
             variant: guest.variant,
             commands: tasks.iter().map(|task| task.command(&name, &self.request.live_args)).collect(),
             limit: self.request.limit.unwrap_or(LIMIT),
+            clock: Clock::Host,
         };
         eprintln!("matrix: {name}: {}", kernel.release());
         let (mut story, is_emulations_fault) = self.boot(guest, &booted)?;

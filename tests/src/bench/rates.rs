@@ -1,0 +1,174 @@
+//! What a load loses of its rate while a program watches: TCP connections and UDP datagrams, and whether all of
+//! it was told.
+
+use std::io::BufReader;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::pairs::{self, Pair};
+use super::{Goal, Row, Setting, Streamer};
+use crate::actor::Actor;
+use crate::load::{Bounds, Sending, Traffic};
+use crate::tally::Tally;
+use crate::tracer::Plan;
+
+/// What each connection over loopback gives: how often which event.
+pub(super) const PER_CONNECTION: [(&str, u64); 4] =
+    [("connect", 1), ("established", 1), ("accept", 1), ("close", 2)];
+/// Connections, and datagrams, of one run where instructions are counted.
+const CONNECTIONS: u64 = 2000;
+const DATAGRAMS: u64 = 20_000;
+const MANY_PEERS: u16 = 1000;
+
+/// Every event as JSON.
+pub(super) fn tcp_json(setting: &Setting) -> Result<Vec<Row>> {
+    let counted = (setting.subject.plan == Plan::Fentry).then_some(0.88);
+    tracer(setting, Streamer::EveryEvent, Goals { rate: 0.80, counted, cpu: 8.0 })
+}
+
+/// Flags only.
+pub(super) fn tcp_flags(setting: &Setting) -> Result<Vec<Row>> {
+    let counted = match setting.subject.plan {
+        Plan::Fentry => Some(0.95),
+        Plan::Kprobe => Some(0.93),
+        Plan::Auto | Plan::Tracepoint | Plan::Poll => None,
+    };
+    tracer(setting, Streamer::Flags, Goals { rate: 0.92, counted, cpu: 3.0 })
+}
+
+/// Another program.
+pub(super) fn tcp(setting: &Setting, streamer: Streamer) -> Result<Vec<Row>> {
+    Ok(rows(setting, streamer, &storms(setting, streamer)?))
+}
+
+/// A connected socket.
+pub(super) fn udp_connected(setting: &Setting) -> Result<Vec<Row>> {
+    flood(setting, Streamer::Flags, Sending::Connected, Some(0.88))
+}
+
+/// `sendto()`.
+pub(super) fn udp_sendto(setting: &Setting) -> Result<Vec<Row>> {
+    flood(setting, Streamer::Flags, Sending::Unconnected { peers: 1 }, Some(0.88))
+}
+
+/// `sendto()` to many.
+pub(super) fn udp_peers(setting: &Setting) -> Result<Vec<Row>> {
+    flood(setting, Streamer::Flags, Sending::Unconnected { peers: MANY_PEERS }, None)
+}
+
+/// Another program beside a connected socket.
+pub(super) fn udp(setting: &Setting, streamer: Streamer) -> Result<Vec<Row>> {
+    flood(setting, streamer, Sending::Connected, None)
+}
+
+/// Full rate for a minute: what was generated against what was told.
+pub(super) fn lost(setting: &Setting) -> Result<Vec<Row>> {
+    let netns = setting.netns()?;
+    let mut actor = Actor::start(&netns)?;
+    let mut running = Streamer::EveryEvent.start(setting, &netns)?;
+    let time = setting.either(Duration::from_secs(60), Duration::from_secs(1));
+    let made = actor.make(Traffic::Storm(Bounds::lasting(time)))?;
+    running.settle()?;
+    running.end()?;
+    let tally = Tally::read(BufReader::with_capacity(1 << 20, running.output()?), netns.inode())?;
+    let (generated, delivered) = (generated(made.count), delivered(&tally));
+    let who = Streamer::EveryEvent.name();
+    let note = format!(
+        "{} connections in {:.0} s, {:.0} a second: {generated} events, {delivered} delivered, {} told as lost in {} gaps, end record {}",
+        made.count,
+        made.seconds(),
+        made.rate(),
+        tally.lost,
+        tally.gaps,
+        tally.total("lost")?
+    );
+    let missing = generated.abs_diff(delivered) as f64;
+    // What is lost is counted in records, of which an event can take more than one.
+    let unaccounted = generated.saturating_sub(delivered + tally.lost) as f64;
+    Ok(vec![
+        Row::new(who, "events lost", "", &[missing]).to_reach(Goal::AtMost(0.0)).noted(&note),
+        Row::new(who, "events neither delivered nor told as lost", "", &[unaccounted]),
+    ])
+}
+
+/// Events of a storm of so many connections; its listener closes in the end.
+pub(super) fn generated(connections: u64) -> u64 {
+    PER_CONNECTION.iter().map(|(_, times)| times * connections).sum::<u64>() + 1
+}
+
+/// Events of connections that were told.
+pub(super) fn delivered(tally: &Tally) -> u64 {
+    PER_CONNECTION.iter().map(|(event, _)| tally.of(event)).sum()
+}
+
+/// What is asked of a storm.
+struct Goals {
+    /// Of the rate, on a real machine.
+    rate: f64,
+    /// Of the rate, where instructions are counted.
+    counted: Option<f64>,
+    /// CPU time of a connection on a real machine, microseconds.
+    cpu: f64,
+}
+
+fn tracer(setting: &Setting, streamer: Streamer, goals: Goals) -> Result<Vec<Row>> {
+    let mut rows = rows(setting, streamer, &storms(setting, streamer)?);
+    let (rate, cpu) =
+        if setting.counted { (goals.counted, None) } else { (Some(goals.rate), Some(goals.cpu)) };
+    if let [first, second, ..] = rows.as_mut_slice() {
+        *first = first.clone().to_reach(rate.map(Goal::AtLeast));
+        *second = second.clone().to_reach(cpu.map(Goal::AtMost));
+    }
+    Ok(rows)
+}
+
+fn storms(setting: &Setting, streamer: Streamer) -> Result<Vec<Pair>> {
+    pairs::run(setting, streamer, Traffic::Storm, setting.load(CONNECTIONS))
+}
+
+fn rows(setting: &Setting, streamer: Streamer, pairs: &[Pair]) -> Vec<Row> {
+    let mut rows = costs(setting, streamer, pairs, "connection");
+    if !setting.counted {
+        rows.insert(2, row(streamer, "lines a connection", "", pairs, Pair::lines_each));
+    }
+    rows
+}
+
+fn flood(setting: &Setting, streamer: Streamer, sending: Sending, goal: Option<f64>) -> Result<Vec<Row>> {
+    let load = |bounds| Traffic::Flood { sending, bounds };
+    let pairs = pairs::run(setting, streamer, load, setting.load(DATAGRAMS))?;
+    let mut rows = costs(setting, streamer, &pairs, "datagram");
+    let goal = goal.filter(|_| !setting.counted).map(Goal::AtLeast);
+    if let Some(first) = rows.first_mut() {
+        *first = first.clone().to_reach(goal);
+    }
+    Ok(rows)
+}
+
+/// The rate and what the program uses for each `thing`. Where the clock counts instructions, it advances a
+/// nanosecond with each.
+fn costs(setting: &Setting, streamer: Streamer, pairs: &[Pair], thing: &str) -> Vec<Row> {
+    let counted = setting.counted;
+    let rate = row(streamer, "rate with / without", "", pairs, |pair| pair.ratio(counted));
+    if counted {
+        let own = |pair: &Pair| pair.cpu_each() * 1e3;
+        return vec![
+            rate,
+            row(streamer, &format!("instructions of its process a {thing}"), "", pairs, own),
+            row(streamer, &format!("instructions added to a {thing}"), "", pairs, |pair| pair.added(true)),
+            row(streamer, &format!("instructions of a {thing} without"), "", pairs, |pair| {
+                1e9 / pair.without.rate()
+            }),
+        ];
+    }
+    vec![
+        rate,
+        row(streamer, &format!("CPU of its process a {thing}"), "µs", pairs, Pair::cpu_each),
+        row(streamer, "rate without", "/s", pairs, |pair| pair.without.rate()),
+    ]
+}
+
+fn row(streamer: Streamer, what: &str, unit: &str, pairs: &[Pair], figure: impl Fn(&Pair) -> f64) -> Row {
+    Row::new(streamer.name(), what, unit, &pairs.iter().map(figure).collect::<Vec<_>>())
+}
