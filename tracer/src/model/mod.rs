@@ -2,7 +2,9 @@
 //! I/O.
 
 pub mod address;
+pub mod change;
 pub mod event;
 pub mod host;
 mod index;
+pub mod peers;
 pub mod socket;
