@@ -67,15 +67,15 @@ fn report() {
     println!("  every event as JSON               {}", allocations(true));
 }
 
-fn engine() -> Engine {
-    let mut engine = Engine::default();
+fn engine(all: bool) -> Engine {
+    let mut engine = if all { Engine::default() } else { Engine::flags_only() };
     preamble().iter().for_each(|event| drop(engine.step(event)));
     engine
 }
 
 /// Bytes that an engine keeps for each of many sessions.
 fn sockets(records: impl Fn(u64) -> Vec<Record>) -> usize {
-    let mut engine = engine();
+    let mut engine = engine(false);
     let before = BYTES.load(Ordering::Relaxed);
     for n in 0..COUNT {
         for record in records(n) {
@@ -88,7 +88,7 @@ fn sockets(records: impl Fn(u64) -> Vec<Record>) -> usize {
 }
 
 fn processes() -> usize {
-    let mut engine = engine();
+    let mut engine = engine(false);
     let before = BYTES.load(Ordering::Relaxed);
     for n in 0..COUNT {
         let mut process = process(1_000);
@@ -105,7 +105,7 @@ fn allocations(all: bool) -> f64 {
 }
 
 fn run(count: u64, all: bool) {
-    let mut engine = engine();
+    let mut engine = engine(all);
     let mut stream = Stream::new(Nowhere, Format::Json, all);
     for n in 0..count {
         for record in &loopback(n) {

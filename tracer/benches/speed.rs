@@ -6,10 +6,10 @@ use divan::{AllocProfiler, Bencher, black_box, counter::ItemsCount};
 use tracer::{
     bpf::decode::decode,
     engine::Engine,
-    model::{event::Event, host::Host},
+    model::{change::Change, event::Event, host::Host},
     output::Output,
     sink::{
-        json::{self, Place},
+        json::{Place, Renderer},
         stream::{Format, Stream},
         text::{self, View},
     },
@@ -35,6 +35,9 @@ enum Kind {
 }
 
 const KINDS: [Kind; 2] = [Kind::Loopback, Kind::Internet];
+/// … with flags alone, or with every event.
+const WAYS: [(Kind, bool); 4] =
+    [(Kind::Loopback, false), (Kind::Loopback, true), (Kind::Internet, false), (Kind::Internet, true)];
 
 fn events(kind: Kind) -> Vec<Event> {
     let records = |n| match kind {
@@ -44,8 +47,8 @@ fn events(kind: Kind) -> Vec<Event> {
     (0..BATCH).flat_map(records).map(|record| event(&record)).collect()
 }
 
-fn engine() -> Engine {
-    let mut engine = Engine::default();
+fn engine(all: bool) -> Engine {
+    let mut engine = if all { Engine::default() } else { Engine::flags_only() };
     for event in preamble() {
         black_box(engine.step(&event).is_ok());
     }
@@ -53,7 +56,7 @@ fn engine() -> Engine {
 }
 
 fn outputs(kind: Kind) -> Vec<Output> {
-    let mut engine = engine();
+    let mut engine = engine(true);
     events(kind).iter().flat_map(|event| engine.step(event).unwrap_or_default()).collect()
 }
 
@@ -73,21 +76,23 @@ fn fold(bencher: Bencher, kind: Kind) {
     let events = events(kind);
     let host = || {
         let mut host = Host::default();
-        preamble().iter().for_each(|event| drop(host.apply(event)));
-        host
+        let mut change = Change::default();
+        preamble().iter().for_each(|event| host.apply(event, &mut change));
+        (host, change)
     };
-    bencher.counter(ItemsCount::new(BATCH)).with_inputs(host).bench_local_refs(|host| {
+    bencher.counter(ItemsCount::new(BATCH)).with_inputs(host).bench_local_refs(|(host, change)| {
         for event in &events {
-            black_box(host.apply(event));
+            host.apply(event, change);
+            black_box(&*change);
         }
     });
 }
 
 /// … and are judged.
-#[divan::bench(args = KINDS)]
-fn step(bencher: Bencher, kind: Kind) {
+#[divan::bench(args = WAYS)]
+fn step(bencher: Bencher, (kind, all): (Kind, bool)) {
     let events = events(kind);
-    bencher.counter(ItemsCount::new(BATCH)).with_inputs(engine).bench_local_refs(|engine| {
+    bencher.counter(ItemsCount::new(BATCH)).with_inputs(|| engine(all)).bench_local_refs(|engine| {
         for event in &events {
             black_box(engine.step(event).is_ok());
         }
@@ -95,10 +100,10 @@ fn step(bencher: Bencher, kind: Kind) {
 }
 
 /// … and come out as lines, or as none: all of the way but the ring and the writing.
-#[divan::bench(args = [(Kind::Loopback, false), (Kind::Loopback, true), (Kind::Internet, false), (Kind::Internet, true)])]
+#[divan::bench(args = WAYS)]
 fn through(bencher: Bencher, (kind, all): (Kind, bool)) {
     let events = events(kind);
-    let inputs = || (engine(), Stream::new(Nowhere, Format::Json, all));
+    let inputs = || (engine(all), Stream::new(Nowhere, Format::Json, all));
     bencher.counter(ItemsCount::new(BATCH)).with_inputs(inputs).bench_local_refs(|(engine, stream)| {
         for event in &events {
             for output in engine.step(event).unwrap_or_default() {
@@ -111,12 +116,12 @@ fn through(bencher: Bencher, (kind, all): (Kind, bool)) {
 #[divan::bench(args = KINDS)]
 fn json(bencher: Bencher, kind: Kind) {
     let outputs = outputs(kind);
-    let mut line = Vec::new();
+    let (mut renderer, mut line) = (Renderer::default(), Vec::new());
     bencher.counter(ItemsCount::new(BATCH)).bench_local(|| {
         for output in &outputs {
             line.clear();
             let place = Place { seq: 7, flag_seq: None, clock_offset: 0 };
-            black_box(json::render(output, place, &mut line).is_ok());
+            black_box(renderer.render(output, place, &mut line).is_ok());
         }
     });
 }

@@ -1,6 +1,5 @@
 //! What the benchmarks share: the records of a connection over loopback, and of a session that is flagged.
 
-use bytes::Bytes;
 use tracer::{
     bpf::decode::decode,
     model::event::{Ancestor, Event, Fact, Process, ProcessId, Start},
@@ -23,15 +22,15 @@ const SERVER: u32 = 200;
 const LISTENER: u64 = 1;
 
 /// Takes lines and forgets them.
-pub struct Nowhere;
+pub(crate) struct Nowhere;
 
 impl Out for Nowhere {
-    fn try_send(&mut self, line: Bytes) -> Result<(), Refused> {
+    fn try_send(&mut self, line: &[u8]) -> Result<(), Refused> {
         self.send(line);
         Ok(())
     }
 
-    fn send(&mut self, line: Bytes) {
+    fn send(&mut self, line: &[u8]) {
         std::hint::black_box(line);
     }
 
@@ -82,7 +81,7 @@ fn record(at: u64, said: Said) -> Record {
 }
 
 /// The six records of the `n`-th connection over loopback, which give five events.
-pub fn loopback(n: u64) -> [Record; 6] {
+pub(crate) fn loopback(n: u64) -> [Record; 6] {
     let (client, server) = (2 * n + 10, 2 * n + 11);
     let near = (LOOPBACK, 20_000 + (n % 40_000) as u16);
     let far = (LOOPBACK, 8080);
@@ -102,7 +101,7 @@ pub fn loopback(n: u64) -> [Record; 6] {
 }
 
 /// The three records of the `n`-th session with the Internet, which give a flag and its end.
-pub fn internet(n: u64) -> [Record; 3] {
+pub(crate) fn internet(n: u64) -> [Record; 3] {
     let cookie = 2 * n + 10;
     let at = 1_000_000 + n * 1_000;
     let (local, remote) = ((OUTSIDE.1, 20_000 + (n % 40_000) as u16), (OUTSIDE.0, 443));
@@ -115,7 +114,7 @@ pub fn internet(n: u64) -> [Record; 3] {
 }
 
 /// A record as the event that it gives.
-pub fn event(record: &Record) -> Event {
+pub(crate) fn event(record: &Record) -> Event {
     match decode(record.as_bytes()) {
         Ok(decoded) => Event { at: decoded.at, fact: Fact::Socket(Box::new(decoded.event)) },
         Err(error) => panic!("{error}"),
@@ -123,7 +122,7 @@ pub fn event(record: &Record) -> Event {
 }
 
 /// Everything that is told before the first session: the start, two processes, a listener on loopback.
-pub fn preamble() -> Vec<Event> {
+pub(crate) fn preamble() -> Vec<Event> {
     let start = Start {
         version: "0".to_owned(),
         kernel: "6".to_owned(),
@@ -153,7 +152,7 @@ pub fn preamble() -> Vec<Event> {
 }
 
 /// A process as /proc tells of one.
-pub fn process(pid: u32) -> Process {
+pub(crate) fn process(pid: u32) -> Process {
     let shell = |pid| Ancestor { pid, comm: Some("bash".to_owned()), exe: Some("/usr/bin/bash".to_owned()) };
     Process {
         id: ProcessId { pid, started: 1_000 },

@@ -29,7 +29,7 @@ pub(super) fn run(args: &ListArgs) -> Result<u8, Failure> {
         return Err(Failure::Unsupported(format!("--strict: {}", missing.join("; "))));
     }
     let out = Direct::stdout().map_err(|e| Failure::Input(format!("standard output: {e}")))?;
-    let stream = Stream::new(out, format(args.print), true);
+    let stream = Stream::new(out.together(), format(args.print), true);
     let mut pipeline = Pipeline::new(stream, args.watch.record.as_deref())?;
     let start = Start {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -46,7 +46,8 @@ pub(super) fn run(args: &ListArgs) -> Result<u8, Failure> {
         }
     }
     let flagged = pipeline.flagged;
-    let out = pipeline.end()?;
+    let mut out = pipeline.end()?;
+    out.flush();
     ended(out.ended())?;
     Ok(u8::from(flagged && args.exit_code))
 }

@@ -130,6 +130,7 @@ impl Run {
         self.source.baseline(&mut self.events).map_err(|e| Failure::Unsupported(e.to_string()))?;
         self.events.push(Event { at: boot_now(), fact: Fact::Ready });
         self.deliver()?;
+        self.pipeline.stream.flush();
         self.pipeline.flush()
     }
 
@@ -177,7 +178,7 @@ impl Run {
         if self.pipeline.engine.next_deadline().is_some_and(|deadline| deadline <= now) {
             self.pipeline.take(&Event { at: now, fact: Fact::Tick })?;
         }
-        self.pipeline.stream.settle();
+        self.pipeline.stream.flush();
         Ok(())
     }
 

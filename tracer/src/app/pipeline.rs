@@ -24,7 +24,8 @@ impl<O: Out> Pipeline<O> {
     pub(super) fn new(stream: Stream<O>, record: Option<&Path>) -> Result<Self, Failure> {
         let recording = record.map(RecordingWriter::create).transpose();
         let recording = recording.map_err(|e| Failure::Input(e.to_string()))?;
-        Ok(Self { engine: Engine::default(), stream, recording, flagged: false })
+        let engine = if stream.wants_all() { Engine::default() } else { Engine::flags_only() };
+        Ok(Self { engine, stream, recording, flagged: false })
     }
 
     /// Tells what everything after depends on: who speaks, the clock, service names, policies.
