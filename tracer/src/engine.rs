@@ -8,7 +8,7 @@ use crate::{
     model::{
         address::{Direction, RemoteClass},
         change::{Change, Happened, SocketRef, What},
-        event::{Endpoint, Event, Fact, Lost, SocketId, Start},
+        event::{Endpoint, Event, Fact, SocketId, Start},
         host::Host,
         peers::Exchange,
         socket::Socket,
@@ -49,6 +49,18 @@ struct Flagged {
     verdict: Verdict,
 }
 
+/// What is said at one event, in order.
+struct Said {
+    time: i64,
+    outputs: Vec<Output>,
+}
+
+impl Said {
+    fn push(&mut self, body: Body) {
+        self.outputs.push(Output { time: self.time, body });
+    }
+}
+
 /// What is to be said of a socket.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Say {
@@ -73,39 +85,35 @@ impl Engine {
     pub fn step(&mut self, event: &Event) -> Result<Vec<Output>, Vec<PolicyError>> {
         let mut change = std::mem::take(&mut self.change);
         self.host.apply(event, &mut change);
-        let bodies = match &event.fact {
-            Fact::Clock(offset) => {
-                self.clock_offset = *offset;
-                Vec::new()
-            }
-            Fact::Start(start) => {
-                self.start = Some(Arc::new((**start).clone()));
-                Vec::new()
-            }
+        if let Fact::Clock(offset) = event.fact {
+            self.clock_offset = offset;
+        }
+        let mut said = Said { time: self.wall(event.at), outputs: Vec::new() };
+        self.start_record(event).into_iter().for_each(|body| said.push(body));
+        match &event.fact {
+            Fact::Clock(_) => {}
+            Fact::Start(start) => self.start = Some(Arc::new((**start).clone())),
             Fact::Policy(file) => {
                 self.policy.extend(parse(&file.path, &file.text)?)?;
                 self.policy_files.push(file.path.clone());
-                Vec::new()
             }
-            Fact::Services(text) => {
-                self.services = Services::with_text(text);
-                Vec::new()
+            Fact::Services(text) => self.services = Services::with_text(text),
+            Fact::Lost(lost) => {
+                self.totals.lost += lost.count;
+                said.push(Body::Gap(lost.clone()));
             }
-            Fact::Lost(lost) => self.lost(lost),
-            Fact::Degraded(degraded) => vec![Body::Degraded(degraded.clone())],
-            Fact::End => vec![Body::End(std::mem::take(&mut self.totals))],
+            Fact::Degraded(degraded) => said.push(Body::Degraded(degraded.clone())),
+            Fact::End => said.push(Body::End(std::mem::take(&mut self.totals))),
             Fact::Socket(_)
             | Fact::Process(_)
             | Fact::Forget(_)
             | Fact::Addresses { .. }
             | Fact::Reread { .. }
             | Fact::Ready
-            | Fact::Tick => self.tell(&change),
-        };
+            | Fact::Tick => self.tell(&change, &mut said),
+        }
         self.change = change;
-        let time = self.wall(event.at);
-        let start = self.start_record(event).map(|body| Output { time, body });
-        Ok(start.into_iter().chain(bodies.into_iter().map(|body| Output { time, body })).collect())
+        Ok(said.outputs)
     }
 
     /// When time alone will change something, nanoseconds since boot.
@@ -129,17 +137,11 @@ impl Engine {
         Some(Body::Start { start, policy: self.policy_files.clone() })
     }
 
-    fn lost(&mut self, lost: &Lost) -> Vec<Body> {
-        self.totals.lost += lost.count;
-        vec![Body::Gap(lost.clone())]
-    }
-
     fn wall(&self, at: u64) -> i64 {
         i64::try_from(at).unwrap_or(i64::MAX).saturating_add(self.clock_offset)
     }
 
-    fn tell(&mut self, change: &Change) -> Vec<Body> {
-        let mut bodies = Vec::new();
+    fn tell(&mut self, change: &Change, said: &mut Said) {
         let mut cause = EventKind::Seen;
         for happened in &change.happened {
             self.totals.events += 1;
@@ -148,21 +150,20 @@ impl Engine {
                 SocketRef::Last(socket) => Some(&**socket),
                 SocketRef::Live(id) => self.host.get(*id),
             };
-            let said = socket.and_then(|socket| self.consider(socket, Some(happened), cause));
-            self.say(said, &mut bodies);
+            let say = socket.and_then(|socket| self.consider(socket, Some(happened), cause));
+            self.say(say, said);
         }
         for socket in &change.gone {
             if self.flags.contains_key(&socket.id) {
                 let (report, _) = self.report(socket, None, EventKind::Seen);
-                self.clear(report, &mut bodies);
+                self.clear(report, said);
             }
         }
         let noticed = change.noticed.iter().map(|id| (*id, EventKind::Established));
         for (id, cause) in noticed.chain(change.affected.iter().map(|id| (*id, cause))) {
-            let said = self.host.get(id).and_then(|socket| self.consider(socket, None, cause));
-            self.say(said, &mut bodies);
+            let say = self.host.get(id).and_then(|socket| self.consider(socket, None, cause));
+            self.say(say, said);
         }
-        bodies
     }
 
     /// What is to be said of a socket to which something happened, or whose verdict may have changed though
@@ -197,15 +198,15 @@ impl Engine {
         Some((say, report))
     }
 
-    fn say(&mut self, said: Option<(Say, Box<Report>)>, bodies: &mut Vec<Body>) {
-        let Some((say, report)) = said else { return };
+    fn say(&mut self, say: Option<(Say, Box<Report>)>, said: &mut Said) {
+        let Some((say, report)) = say else { return };
         match say {
-            Say::Event => bodies.push(Body::Event(report)),
-            Say::Flag => bodies.push(self.raise(report)),
-            Say::Clear => self.clear(report, bodies),
+            Say::Event => said.push(Body::Event(report)),
+            Say::Flag => said.push(self.raise(report)),
+            Say::Clear => self.clear(report, said),
             Say::EventAndClear => {
-                bodies.push(Body::Event(report.clone()));
-                self.clear(report, bodies);
+                said.push(Body::Event(report.clone()));
+                self.clear(report, said);
             }
         }
     }
@@ -221,10 +222,10 @@ impl Engine {
         Body::Flag(id, report)
     }
 
-    fn clear(&mut self, report: Box<Report>, bodies: &mut Vec<Body>) {
+    fn clear(&mut self, report: Box<Report>, said: &mut Said) {
         if let Some(flag) = self.flags.remove(&report.socket.id) {
             self.totals.clears += 1;
-            bodies.push(Body::Clear(flag.id, report));
+            said.push(Body::Clear(flag.id, report));
         }
     }
 

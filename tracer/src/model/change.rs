@@ -70,8 +70,11 @@ impl Change {
     pub(super) fn clear(&mut self) {
         let Self { happened, affected, noticed, gone } = self;
         happened.clear();
-        affected.clear();
-        noticed.clear();
         gone.clear();
+        // To clear even an empty tree is to walk it.
+        if !affected.is_empty() || !noticed.is_empty() {
+            affected.clear();
+            noticed.clear();
+        }
     }
 }
