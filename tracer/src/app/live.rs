@@ -183,10 +183,9 @@ impl Run {
     }
 
     fn deliver(&mut self) -> Result<(), Failure> {
-        for event in self.events.drain(..) {
-            self.pipeline.take(&event)?;
-        }
-        Ok(())
+        // Taken whole: a reading of all sockets must not leave its large buffer behind.
+        let mut events = std::mem::take(&mut self.events).into_iter();
+        events.try_for_each(|event| self.pipeline.take(&event))
     }
 
     /// Rests while there is work, sleeps when there is none.

@@ -65,6 +65,8 @@ impl<O: Out> Pipeline<O> {
         if let Some(recording) = self.recording.take() {
             recording.finish().map_err(|e| Failure::Input(e.to_string()))?;
         }
+        // What is known goes with the program; to take it down piece by piece takes longer than to print it.
+        std::mem::forget(self.engine);
         Ok(self.stream.into_out())
     }
 }

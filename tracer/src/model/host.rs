@@ -4,7 +4,7 @@
 //! judged anew. Nothing here knows rules, clocks or output.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     net::IpAddr,
     sync::Arc,
 };
@@ -12,13 +12,14 @@ use std::{
 use foldhash::fast::FixedState;
 
 use super::{
-    address::{Direction, RemoteClass, remote_class, scopes_overlap},
+    address::{Direction, RemoteClass, scopes_overlap},
     change::{Change, SocketRef, What},
     event::{
         Attribution, BootNanos, Endpoint, Event, Fact, Family, Process, ProcessId, SocketChange, SocketEvent,
         SocketId, State,
     },
     index::{Entered, Index},
+    own::Own,
     socket::{Datagrams, Phase, PortOrigin, Socket, Unowned},
 };
 
@@ -28,25 +29,6 @@ const GRACE: BootNanos = 50_000_000;
 
 /// By identities that the kernel hands out: no hashing order may reach the output.
 type Table<K, V> = HashMap<K, V, FixedState>;
-
-/// The addresses that each namespace itself has.
-#[derive(Debug, Default)]
-struct Own(BTreeMap<u32, BTreeSet<IpAddr>>);
-
-impl Own {
-    fn class(&self, netns: Option<u32>, ip: IpAddr) -> RemoteClass {
-        static NONE: BTreeSet<IpAddr> = BTreeSet::new();
-        let own = netns.and_then(|netns| self.0.get(&netns)).unwrap_or(&NONE);
-        remote_class(ip, own)
-    }
-
-    /// The socket is a session to be judged, with a remote that is not this machine.
-    fn is_remote(&self, socket: &Socket) -> bool {
-        socket.remote.filter(|_| socket.noticed).is_some_and(|end| {
-            !matches!(self.class(socket.netns, end.ip), RemoteClass::Loopback | RemoteClass::Own)
-        })
-    }
-}
 
 /// The machine, as far as it was told.
 #[derive(Debug, Default)]
@@ -120,11 +102,9 @@ impl Host {
     }
 
     fn addresses(&mut self, netns: u32, own: &[IpAddr], change: &mut Change) {
-        let own: BTreeSet<IpAddr> = own.iter().copied().collect();
-        if self.own.0.get(&netns) == Some(&own) {
+        if !self.own.set(netns, own) {
             return;
         }
-        self.own.0.insert(netns, own);
         for socket in self.sockets.values_mut() {
             if socket.netns == Some(netns) && socket.remote.is_some() {
                 let remote = self.own.is_remote(socket);

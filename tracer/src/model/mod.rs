@@ -6,5 +6,6 @@ pub mod change;
 pub mod event;
 pub mod host;
 mod index;
+mod own;
 pub mod peers;
 pub mod socket;

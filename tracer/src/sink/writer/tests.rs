@@ -201,6 +201,13 @@ fn lines_that_are_put_together_are_written_in_their_order() {
     assert!(reading.join().unwrap() == expected);
 }
 
+#[test]
+fn lines_are_counted_across_pieces() {
+    for (bytes, count) in [(vec![], 0), (vec![b'\n'; 1000], 1000), (b"a\nb\n\nc".repeat(200), 600)] {
+        assert_eq!(lines(&bytes), count);
+    }
+}
+
 fn block_on<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
