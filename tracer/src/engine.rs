@@ -7,15 +7,17 @@ use crate::{
     errno,
     model::{
         address::{Direction, RemoteClass},
-        event::{Endpoint, Event, Fact, Lost, SocketId, Start},
-        host::{Happened, Host, SocketRef, What},
-        socket::{Exchange, Socket},
+        change::{Change, Happened, SocketRef, What},
+        event::{Endpoint, Event, Fact, SocketId, Start},
+        host::Host,
+        peers::Exchange,
+        socket::Socket,
     },
     output::{Body, EventKind, FlagId, Output, RemoteView, Report, Role, SocketView, Totals, Verdict},
     sink::escape::escape,
     triage::{
         facts::{Facts, service_protocol, serving_port},
-        judge::{Judgement, judge},
+        judge::{Judgement, Weight, judge, weigh},
         policy::{Policy, PolicyError, parse},
         services::Services,
     },
@@ -30,12 +32,15 @@ pub struct Engine {
     host: Host,
     policy: Policy,
     policy_files: Vec<String>,
-    services: Option<Services>,
+    services: Services,
     start: Option<Arc<Start>>,
     clock_offset: i64,
     flags: BTreeMap<SocketId, Flagged>,
     next_flag: u64,
     totals: Totals,
+    /// Only flags and their ends are wanted: of other events nothing is made.
+    quiet: bool,
+    change: Change,
 }
 
 /// A flag that stands.
@@ -44,45 +49,71 @@ struct Flagged {
     verdict: Verdict,
 }
 
+/// What is said at one event, in order.
+struct Said {
+    time: i64,
+    outputs: Vec<Output>,
+}
+
+impl Said {
+    fn push(&mut self, body: Body) {
+        self.outputs.push(Output { time: self.time, body });
+    }
+}
+
+/// What is to be said of a socket.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Say {
+    Event,
+    Flag,
+    Clear,
+    /// The event, which ends the flag.
+    EventAndClear,
+}
+
 impl Engine {
+    /// An engine that gives flags and their ends, and no other events of sockets.
+    #[must_use]
+    pub fn flags_only() -> Self {
+        Self { quiet: true, ..Self::default() }
+    }
+
     /// Takes one event in; gives what is to be said of it, in order.
     ///
     /// # Errors
     /// A policy in the event that does not parse.
     pub fn step(&mut self, event: &Event) -> Result<Vec<Output>, Vec<PolicyError>> {
-        let change = self.host.apply(event);
-        let bodies = match &event.fact {
-            Fact::Clock(offset) => {
-                self.clock_offset = *offset;
-                Vec::new()
-            }
-            Fact::Start(start) => {
-                self.start = Some(Arc::new((**start).clone()));
-                Vec::new()
-            }
+        let mut change = std::mem::take(&mut self.change);
+        self.host.apply(event, &mut change);
+        if let Fact::Clock(offset) = event.fact {
+            self.clock_offset = offset;
+        }
+        let mut said = Said { time: self.wall(event.at), outputs: Vec::new() };
+        self.start_record(event).into_iter().for_each(|body| said.push(body));
+        match &event.fact {
+            Fact::Clock(_) => {}
+            Fact::Start(start) => self.start = Some(Arc::new((**start).clone())),
             Fact::Policy(file) => {
                 self.policy.extend(parse(&file.path, &file.text)?)?;
                 self.policy_files.push(file.path.clone());
-                Vec::new()
             }
-            Fact::Services(text) => {
-                self.services = Some(Services::with_text(text));
-                Vec::new()
+            Fact::Services(text) => self.services = Services::with_text(text),
+            Fact::Lost(lost) => {
+                self.totals.lost += lost.count;
+                said.push(Body::Gap(lost.clone()));
             }
-            Fact::Lost(lost) => self.lost(lost),
-            Fact::Degraded(degraded) => vec![Body::Degraded(degraded.clone())],
-            Fact::End => vec![Body::End(std::mem::take(&mut self.totals))],
+            Fact::Degraded(degraded) => said.push(Body::Degraded(degraded.clone())),
+            Fact::End => said.push(Body::End(std::mem::take(&mut self.totals))),
             Fact::Socket(_)
             | Fact::Process(_)
             | Fact::Forget(_)
             | Fact::Addresses { .. }
             | Fact::Reread { .. }
             | Fact::Ready
-            | Fact::Tick => self.tell(change),
-        };
-        let time = self.wall(event.at);
-        let start = self.start_record(event).map(|body| Output { time, body });
-        Ok(start.into_iter().chain(bodies.into_iter().map(|body| Output { time, body })).collect())
+            | Fact::Tick => self.tell(&change, &mut said),
+        }
+        self.change = change;
+        Ok(said.outputs)
     }
 
     /// When time alone will change something, nanoseconds since boot.
@@ -106,76 +137,81 @@ impl Engine {
         Some(Body::Start { start, policy: self.policy_files.clone() })
     }
 
-    fn lost(&mut self, lost: &Lost) -> Vec<Body> {
-        self.totals.lost += lost.count;
-        vec![Body::Gap(lost.clone())]
-    }
-
     fn wall(&self, at: u64) -> i64 {
         i64::try_from(at).unwrap_or(i64::MAX).saturating_add(self.clock_offset)
     }
 
-    fn tell(&mut self, change: crate::model::host::Change) -> Vec<Body> {
-        let mut bodies = Vec::new();
+    fn tell(&mut self, change: &Change, said: &mut Said) {
         let mut cause = EventKind::Seen;
         for happened in &change.happened {
+            self.totals.events += 1;
             cause = kind(&happened.what);
-            self.happened(happened, &mut bodies);
+            let socket = match &happened.socket {
+                SocketRef::Last(socket) => Some(&**socket),
+                SocketRef::Live(id) => self.host.get(*id),
+            };
+            let say = socket.and_then(|socket| self.consider(socket, Some(happened), cause));
+            self.say(say, said);
         }
         for socket in &change.gone {
-            self.take_back(socket, EventKind::Seen, None, &mut bodies);
+            if self.flags.contains_key(&socket.id) {
+                let (report, _) = self.report(socket, None, EventKind::Seen);
+                self.clear(report, said);
+            }
         }
-        for id in change.noticed {
-            self.rejudge(id, EventKind::Established, &mut bodies);
+        let noticed = change.noticed.iter().map(|id| (*id, EventKind::Established));
+        for (id, cause) in noticed.chain(change.affected.iter().map(|id| (*id, cause))) {
+            let say = self.host.get(id).and_then(|socket| self.consider(socket, None, cause));
+            self.say(say, said);
         }
-        for id in change.affected {
-            self.rejudge(id, cause, &mut bodies);
-        }
-        bodies
     }
 
-    fn happened(&mut self, happened: &Happened, bodies: &mut Vec<Body>) {
-        self.totals.events += 1;
-        let ended = matches!(happened.what, What::Close { .. } | What::Failed { .. });
-        let (report, flagged) = match &happened.socket {
-            SocketRef::Last(socket) => self.report(socket, Some(happened), kind(&happened.what)),
-            SocketRef::Live(id) => {
-                let Some(socket) = self.host.get(*id) else { return };
-                self.report(socket, Some(happened), kind(&happened.what))
-            }
+    /// What is to be said of a socket to which something happened, or whose verdict may have changed though
+    /// nothing happened to itself. A report is made only where it is.
+    fn consider(
+        &self,
+        socket: &Socket,
+        happened: Option<&Happened>,
+        event: EventKind,
+    ) -> Option<(Say, Box<Report>)> {
+        let standing = self.flags.get(&socket.id).map(|flag| flag.verdict);
+        let tell = happened.is_some() && !self.quiet;
+        if happened.is_some_and(|happened| happened.what.is_end()) {
+            let say = match (tell, standing.is_some()) {
+                (false, false) => return None,
+                (true, false) => Say::Event,
+                (false, true) => Say::Clear,
+                (true, true) => Say::EventAndClear,
+            };
+            return Some((say, over(self.report(socket, happened, event).0)));
+        }
+        if !tell {
+            let say = change_of(standing, self.weigh(socket))?;
+            return Some((say, self.report(socket, happened, event).0));
+        }
+        let (report, weight) = self.report(socket, happened, event);
+        let say = match change_of(standing, weight) {
+            None => Say::Event,
+            Some(Say::Clear) => Say::EventAndClear,
+            Some(say) => say,
         };
-        if ended {
-            let report = over(report);
-            bodies.push(Body::Event(Box::new(report.clone())));
-            self.clear(report, bodies);
-        } else {
-            self.settle(report, flagged, true, bodies);
-        }
+        Some((say, report))
     }
 
-    /// A socket whose verdict may have changed though nothing happened to itself.
-    fn rejudge(&mut self, id: SocketId, cause: EventKind, bodies: &mut Vec<Body>) {
-        let Some(socket) = self.host.get(id) else { return };
-        let (report, flagged) = self.report(socket, None, cause);
-        self.settle(report, flagged, false, bodies);
-    }
-
-    /// Raises, changes or takes back the flag of a socket; tells the event itself otherwise.
-    fn settle(&mut self, report: Report, flagged: bool, tell: bool, bodies: &mut Vec<Body>) {
-        let standing = self.flags.get(&report.socket.id).map(|flag| flag.verdict);
-        if flagged && standing != Some(report.verdict) {
-            bodies.push(self.raise(report));
-        } else if tell {
-            bodies.push(Body::Event(Box::new(report.clone())));
-            if !flagged {
-                self.clear(report, bodies);
+    fn say(&mut self, say: Option<(Say, Box<Report>)>, said: &mut Said) {
+        let Some((say, report)) = say else { return };
+        match say {
+            Say::Event => said.push(Body::Event(report)),
+            Say::Flag => said.push(self.raise(report)),
+            Say::Clear => self.clear(report, said),
+            Say::EventAndClear => {
+                said.push(Body::Event(report.clone()));
+                self.clear(report, said);
             }
-        } else if !flagged {
-            self.clear(report, bodies);
         }
     }
 
-    fn raise(&mut self, report: Report) -> Body {
+    fn raise(&mut self, report: Box<Report>) -> Body {
         self.next_flag += 1;
         let id = FlagId(self.next_flag);
         self.flags.insert(report.socket.id, Flagged { id, verdict: report.verdict });
@@ -183,53 +219,48 @@ impl Engine {
         for spoken in &report.rules {
             *self.totals.rules.entry(spoken.rule).or_default() += 1;
         }
-        Body::Flag(id, Box::new(report))
+        Body::Flag(id, report)
     }
 
-    fn clear(&mut self, report: Report, bodies: &mut Vec<Body>) {
+    fn clear(&mut self, report: Box<Report>, said: &mut Said) {
         if let Some(flag) = self.flags.remove(&report.socket.id) {
             self.totals.clears += 1;
-            bodies.push(Body::Clear(flag.id, Box::new(report)));
+            said.push(Body::Clear(flag.id, report));
         }
     }
 
-    fn take_back(
-        &mut self,
-        socket: &Socket,
-        cause: EventKind,
-        what: Option<&Happened>,
-        bodies: &mut Vec<Body>,
-    ) {
-        let (report, _) = self.report(socket, what, cause);
-        self.clear(report, bodies);
+    /// What the rules come to, and nothing else.
+    fn weigh(&self, socket: &Socket) -> Weight {
+        weigh(&self.facts(socket), |facts| self.weigh_twin(facts))
     }
 
     fn judge(&self, socket: &Socket) -> Judgement {
-        let builtin;
-        let services = match &self.services {
-            Some(services) => services,
-            None => {
-                builtin = Services::builtin();
-                &builtin
-            }
-        };
-        let facts = Facts::gather(socket, &self.host, &self.policy, services);
-        judge(&facts, |facts| {
-            let twin = Facts::gather(facts.twin?.listener, &self.host, &self.policy, services);
-            Some(judge(&twin, |_| None))
-        })
+        judge(&self.facts(socket).in_words(), |facts| self.weigh_twin(facts))
     }
 
-    fn report(&self, socket: &Socket, happened: Option<&Happened>, event: EventKind) -> (Report, bool) {
+    fn weigh_twin(&self, facts: &Facts<'_>) -> Option<Verdict> {
+        Some(weigh(&self.facts(facts.twin?.listener), |_| None).verdict)
+    }
+
+    fn facts<'a>(&'a self, socket: &'a Socket) -> Facts<'a> {
+        Facts::gather(socket, &self.host, &self.policy, &self.services)
+    }
+
+    fn report(
+        &self,
+        socket: &Socket,
+        happened: Option<&Happened>,
+        event: EventKind,
+    ) -> (Box<Report>, Weight) {
         let judgement = self.judge(socket);
         let what = happened.map(|happened| &happened.what);
         let peer = match what {
             Some(What::Udp { peer, .. }) => *peer,
             _ => None,
         };
-        let mut report = Report {
+        let mut report = Box::new(Report {
             event,
-            verdict: judgement.verdict,
+            verdict: judgement.weight.verdict,
             rules: judgement.rules,
             explained_by: judgement.explained_by.map(|name| escape(name.as_bytes())),
             socket: self.view(socket, peer.or(socket.remote)),
@@ -241,7 +272,7 @@ impl Engine {
             bytes_received: None,
             duration_ms: None,
             count: None,
-        };
+        });
         match what {
             Some(What::Failed { errno }) => report.error = errno.map(errno::name),
             Some(What::Udp { count, .. }) => report.count = Some(*count),
@@ -255,7 +286,7 @@ impl Engine {
             )
             | None => {}
         }
-        (report, judgement.flagged)
+        (report, judgement.weight)
     }
 
     fn view(&self, socket: &Socket, remote: Option<Endpoint>) -> SocketView {
@@ -280,10 +311,7 @@ impl Engine {
         let direction = flow_direction(socket, end).or(socket.direction);
         let port = serving_port(direction, socket.local.port, end.port);
         let protocol = service_protocol(socket.protocol);
-        let service = match &self.services {
-            Some(services) => services.name(protocol, port).map(str::to_owned),
-            None => Services::builtin().name(protocol, port).map(str::to_owned),
-        };
+        let service = self.services.name(protocol, port).map(str::to_owned);
         let class: RemoteClass = self.host.class(socket.netns, end.ip);
         RemoteView { end, class, service }
     }
@@ -294,20 +322,29 @@ fn flow_direction(socket: &Socket, peer: Endpoint) -> Option<Direction> {
     socket.datagrams.peers.get(&peer).map(Exchange::direction)
 }
 
-/// What ended is nothing to look at any more; what was left aside stays named.
-fn over(report: Report) -> Report {
-    if report.verdict.is_flagged() {
-        Report { verdict: Verdict::Ok, rules: Vec::new(), ..report }
-    } else {
-        report
+/// What becomes of a socket's flag by what it weighs now.
+fn change_of(standing: Option<Verdict>, weight: Weight) -> Option<Say> {
+    match (standing, weight.flagged) {
+        (standing, true) => (standing != Some(weight.verdict)).then_some(Say::Flag),
+        (Some(_), false) => Some(Say::Clear),
+        (None, false) => None,
     }
+}
+
+/// What ended is nothing to look at any more; what was left aside stays named.
+fn over(mut report: Box<Report>) -> Box<Report> {
+    if report.verdict.is_flagged() {
+        report.verdict = Verdict::Ok;
+        report.rules.clear();
+    }
+    report
 }
 
 /// Why the process, or a part of it, is not known.
 fn unknown(socket: &Socket) -> Option<String> {
     match &socket.owner {
         Some(owner) => owner.unknown.clone(),
-        None => socket.owner_unknown.clone(),
+        None => socket.owner_unknown.map(|why| why.to_string()),
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) fn run(args: &ListArgs) -> Result<u8, Failure> {
         return Err(Failure::Unsupported(format!("--strict: {}", missing.join("; "))));
     }
     let out = Direct::stdout().map_err(|e| Failure::Input(format!("standard output: {e}")))?;
-    let stream = Stream::new(out, format(args.print), true);
+    let stream = Stream::new(out.together(), format(args.print), true);
     let mut pipeline = Pipeline::new(stream, args.watch.record.as_deref())?;
     let start = Start {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -39,16 +39,12 @@ pub(super) fn run(args: &ListArgs) -> Result<u8, Failure> {
         coverage: picture.coverage,
     };
     pipeline.begin(start, policies)?;
-    for event in events(picture.found) {
-        pipeline.take(&event)?;
-        if ended(pipeline.stream.out().ended())? {
-            return Ok(0);
-        }
-    }
+    tell(picture.found, &mut pipeline)?;
     let flagged = pipeline.flagged;
-    let out = pipeline.end()?;
-    ended(out.ended())?;
-    Ok(u8::from(flagged && args.exit_code))
+    let mut out = pipeline.end()?;
+    out.flush();
+    let left = ended(out.ended())?;
+    Ok(u8::from(flagged && args.exit_code && !left))
 }
 
 struct Picture {
@@ -91,8 +87,8 @@ fn iterate(only: Option<u32>) -> Result<Baseline, String> {
     baseline::read(&mut iterators, only).map_err(|e| e.to_string())
 }
 
-/// The picture as events: addresses, then each socket after its holders.
-fn events(found: Baseline) -> Vec<Event> {
+/// The picture as events: addresses, then each socket after its holders. Nobody may be left to read them.
+fn tell(found: Baseline, pipeline: &mut Pipeline<Direct>) -> Result<(), Failure> {
     let at = boot_now();
     let mut facts = Vec::new();
     for (netns, namespace) in found.namespaces {
@@ -105,7 +101,13 @@ fn events(found: Baseline) -> Vec<Event> {
             processes.tell(task, &mut facts);
         }
         facts.push(Fact::Socket(Box::new(decoded.event)));
+        for fact in facts.drain(..) {
+            pipeline.take(&Event { at, fact })?;
+        }
+        if pipeline.stream.out().ended().is_some() {
+            return Ok(());
+        }
     }
     facts.push(Fact::Ready);
-    facts.into_iter().map(|fact| Event { at, fact }).collect()
+    facts.into_iter().try_for_each(|fact| pipeline.take(&Event { at, fact }))
 }

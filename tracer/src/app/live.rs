@@ -141,6 +141,7 @@ impl Run {
         self.source.baseline(&mut self.events).map_err(|e| Failure::Unsupported(e.to_string()))?;
         self.events.push(Event { at: boot_now(), fact: Fact::Ready });
         self.deliver()?;
+        self.pipeline.stream.flush();
         self.pipeline.flush()
     }
 
@@ -188,15 +189,14 @@ impl Run {
         if self.pipeline.engine.next_deadline().is_some_and(|deadline| deadline <= now) {
             self.pipeline.take(&Event { at: now, fact: Fact::Tick })?;
         }
-        self.pipeline.stream.settle();
+        self.pipeline.stream.flush();
         Ok(())
     }
 
     fn deliver(&mut self) -> Result<(), Failure> {
-        for event in self.events.drain(..) {
-            self.pipeline.take(&event)?;
-        }
-        Ok(())
+        // Taken whole: a reading of all sockets must not leave its large buffer behind.
+        let mut events = std::mem::take(&mut self.events).into_iter();
+        events.try_for_each(|event| self.pipeline.take(&event))
     }
 
     /// Rests while there is work, sleeps when there is none.

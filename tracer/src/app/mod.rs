@@ -120,7 +120,7 @@ fn print(text: &[u8]) -> Result<u8, Failure> {
         text.push(b'\n');
     }
     let mut out = Direct::stdout().map_err(|e| Failure::Input(format!("standard output: {e}")))?;
-    out.send(text.into());
+    out.send(&text);
     ended(out.ended()).map(|_| 0)
 }
 

@@ -24,7 +24,8 @@ impl<O: Out> Pipeline<O> {
     pub(super) fn new(stream: Stream<O>, record: Option<&Path>) -> Result<Self, Failure> {
         let recording = record.map(RecordingWriter::create).transpose();
         let recording = recording.map_err(|e| Failure::Input(e.to_string()))?;
-        Ok(Self { engine: Engine::default(), stream, recording, flagged: false })
+        let engine = if stream.wants_all() { Engine::default() } else { Engine::flags_only() };
+        Ok(Self { engine, stream, recording, flagged: false })
     }
 
     /// Tells what everything after depends on: who speaks, the clock, service names, policies.
@@ -64,6 +65,8 @@ impl<O: Out> Pipeline<O> {
         if let Some(recording) = self.recording.take() {
             recording.finish().map_err(|e| Failure::Input(e.to_string()))?;
         }
+        // What is known goes with the program; to take it down piece by piece takes longer than to print it.
+        std::mem::forget(self.engine);
         Ok(self.stream.into_out())
     }
 }

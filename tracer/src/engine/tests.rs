@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::event::{
-    Attribution, BootNanos, Family, PolicyFile, Process, ProcessId, Protocol, SocketChange, SocketEvent,
-    State,
+    Attribution, BootNanos, Family, Lost, PolicyFile, Process, ProcessId, Protocol, SocketChange,
+    SocketEvent, State,
 };
 
 const NETNS: u32 = 4_026_531_840;

@@ -4,94 +4,57 @@
 //! judged anew. Nothing here knows rules, clocks or output.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeSet, HashMap},
     net::IpAddr,
     sync::Arc,
 };
 
+use foldhash::fast::FixedState;
+
 use super::{
-    address::{Direction, RemoteClass, remote_class, scopes_overlap},
+    address::{Direction, RemoteClass, scopes_overlap},
+    change::{Change, SocketRef, What},
     event::{
-        Attribution, BootNanos, Endpoint, Event, Fact, Process, ProcessId, SocketChange, SocketEvent,
+        Attribution, BootNanos, Endpoint, Event, Fact, Family, Process, ProcessId, SocketChange, SocketEvent,
         SocketId, State,
     },
-    index::Index,
-    socket::{Datagrams, Phase, PortOrigin, Socket},
+    index::{Entered, Index},
+    own::Own,
+    socket::{Datagrams, Phase, PortOrigin, Socket, Unowned},
 };
 
 /// An inbound connection that no process was seen to take is told after this time, with the
 /// listener's holder in place of the acceptor's: nanoseconds.
 const GRACE: BootNanos = 50_000_000;
 
-/// What an event changed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Change {
-    /// What happened, in order.
-    pub happened: Vec<Happened>,
-    /// Other sockets whose verdict may depend on it, in the order of their ids.
-    pub affected: BTreeSet<SocketId>,
-    /// Inbound connections that have waited so long for a process that they are judged without one.
-    pub noticed: BTreeSet<SocketId>,
-    /// Sockets that were found gone, without their end having been seen.
-    pub gone: Vec<Socket>,
-}
-
-/// One thing that happened to one socket.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Happened {
-    /// What.
-    pub what: What,
-    /// The socket: after the change, or as it was before its end.
-    pub socket: SocketRef,
-}
-
-/// A socket that is still there, or the last that is known of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SocketRef {
-    /// In the host's table.
-    Live(SocketId),
-    /// Not there any more, or never kept.
-    Last(Box<Socket>),
-}
-
-/// What can happen, as it is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are the contract's events")]
-pub enum What {
-    Seen,
-    Bind,
-    Listen,
-    Connect,
-    Established,
-    Accept,
-    Failed { errno: Option<u32> },
-    Udp { peer: Option<Endpoint>, count: u64 },
-    Close { sent: Option<u64>, received: Option<u64>, duration: Option<BootNanos> },
-}
+/// By identities that the kernel hands out: no hashing order may reach the output.
+type Table<K, V> = HashMap<K, V, FixedState>;
 
 /// The machine, as far as it was told.
 #[derive(Debug, Default)]
 pub struct Host {
-    sockets: BTreeMap<SocketId, Socket>,
-    processes: BTreeMap<ProcessId, Arc<Process>>,
+    sockets: Table<SocketId, Box<Socket>>,
+    processes: Table<ProcessId, Arc<Process>>,
     index: Index,
-    own: BTreeMap<u32, BTreeSet<IpAddr>>,
+    own: Own,
     deadlines: BTreeSet<(BootNanos, SocketId)>,
 }
 
 impl Host {
-    /// Takes one event in.
-    pub fn apply(&mut self, event: &Event) -> Change {
+    /// Takes one event in; `change`, emptied before, tells what came of it.
+    pub fn apply(&mut self, event: &Event, change: &mut Change) {
+        change.clear();
         match &event.fact {
-            Fact::Socket(socket) => self.socket(socket, event.at),
-            Fact::Process(process) => self.process(process),
+            Fact::Socket(socket) => self.socket(socket, event.at, change),
+            Fact::Process(process) => {
+                self.processes.insert(process.id, Arc::new((**process).clone()));
+            }
             Fact::Forget(id) => {
                 self.processes.remove(id);
-                Change::default()
             }
-            Fact::Addresses { netns, own } => self.addresses(*netns, own),
-            Fact::Reread { from } => self.reread(*from),
-            Fact::Tick => self.tick(event.at),
+            Fact::Addresses { netns, own } => self.addresses(*netns, own, change),
+            Fact::Reread { from } => self.reread(*from, change),
+            Fact::Tick => self.tick(event.at, change),
             Fact::Start(_)
             | Fact::Clock(_)
             | Fact::Policy(_)
@@ -99,14 +62,14 @@ impl Host {
             | Fact::Ready
             | Fact::Lost(_)
             | Fact::Degraded(_)
-            | Fact::End => Change::default(),
+            | Fact::End => {}
         }
     }
 
     /// A socket that is there.
     #[must_use]
     pub fn get(&self, id: SocketId) -> Option<&Socket> {
-        self.sockets.get(&id)
+        self.sockets.get(&id).map(|socket| &**socket)
     }
 
     /// When time alone will change something.
@@ -118,9 +81,7 @@ impl Host {
     /// Class of a remote address, seen from a socket's namespace.
     #[must_use]
     pub fn class(&self, netns: Option<u32>, ip: IpAddr) -> RemoteClass {
-        static NONE: BTreeSet<IpAddr> = BTreeSet::new();
-        let own = netns.and_then(|netns| self.own.get(&netns)).unwrap_or(&NONE);
-        remote_class(ip, own)
+        self.own.class(netns, ip)
     }
 
     /// TCP listeners on the port of a UDP socket, in its namespace, with overlapping scope.
@@ -133,45 +94,39 @@ impl Host {
     /// A session with a remote that is neither loopback nor own, held by a process of this listener.
     #[must_use]
     pub fn relayed_session(&self, listener: &Socket) -> Option<&Socket> {
-        self.index.remote_sessions(listener).min().and_then(|id| self.sockets.get(&id))
+        self.index.remote_session(listener).and_then(|id| self.get(id))
     }
 
     fn neighbours(&self, netns: Option<u32>, port: u16) -> impl Iterator<Item = &Socket> {
-        self.index.on_port(netns, port).filter_map(|id| self.sockets.get(&id))
+        self.index.on_port(netns, port).filter_map(|id| self.get(id))
     }
 
-    fn process(&mut self, process: &Process) -> Change {
-        self.processes.insert(process.id, Arc::new(process.clone()));
-        Change::default()
-    }
-
-    fn addresses(&mut self, netns: u32, own: &[IpAddr]) -> Change {
-        let own: BTreeSet<IpAddr> = own.iter().copied().collect();
-        if self.own.insert(netns, own.clone()) == Some(own) {
-            return Change::default();
+    fn addresses(&mut self, netns: u32, own: &[IpAddr], change: &mut Change) {
+        if !self.own.set(netns, own) {
+            return;
         }
-        let concerned = |s: &&Socket| s.netns == Some(netns) && s.remote.is_some();
-        let affected: BTreeSet<_> = self.sockets.values().filter(concerned).map(|s| s.id).collect();
-        for id in &affected {
-            self.index(*id);
+        for socket in self.sockets.values_mut() {
+            if socket.netns == Some(netns) && socket.remote.is_some() {
+                let remote = self.own.is_remote(socket);
+                self.index.add(socket, remote);
+                change.affected.insert(socket.id);
+            }
         }
-        Change { affected, ..Change::default() }
     }
 
-    fn reread(&mut self, from: BootNanos) -> Change {
+    fn reread(&mut self, from: BootNanos, change: &mut Change) {
         let lost = self.sockets.values().filter(|socket| socket.last_seen < from).map(|socket| socket.id);
-        let lost: Vec<_> = lost.collect();
-        let mut change = Change::default();
+        let lost: BTreeSet<_> = lost.collect();
         for id in lost {
-            self.note_affected(id, &mut change);
-            let gone = self.remove(id);
-            change.gone.extend(gone.map(|socket| Socket { state: State::Close, ..socket }));
+            self.note_affected(id, change);
+            if let Some(mut gone) = self.remove(id) {
+                gone.state = State::Close;
+                change.gone.push(gone);
+            }
         }
-        change
     }
 
-    fn tick(&mut self, now: BootNanos) -> Change {
-        let mut change = Change::default();
+    fn tick(&mut self, now: BootNanos, change: &mut Change) {
         while let Some(&(at, id)) = self.deadlines.first()
             && at <= now
         {
@@ -181,38 +136,35 @@ impl Host {
                 socket.noticed = true;
                 self.index(id);
                 change.noticed.insert(id);
-                self.note_affected(id, &mut change);
+                self.note_affected(id, change);
             }
         }
-        change
     }
 
-    fn socket(&mut self, event: &SocketEvent, at: BootNanos) -> Change {
-        let mut change = Change::default();
-        self.note_affected(event.id, &mut change);
+    fn socket(&mut self, event: &SocketEvent, at: BootNanos, change: &mut Change) {
+        self.note_affected(event.id, change);
         match &event.change {
-            SocketChange::Seen { holders } => self.seen(event, at, holders, &mut change),
-            SocketChange::Bind => self.bind(event, at, &mut change),
-            SocketChange::Listen => self.listen(event, at, &mut change),
-            SocketChange::Connect => self.connect(event, at, &mut change),
-            SocketChange::Established => self.established(event, at, &mut change),
-            SocketChange::Incoming => self.incoming(event, at, &mut change),
-            SocketChange::Accept => self.accept(event, at, &mut change),
-            SocketChange::Failed { errno } => self.failed(event, at, *errno, &mut change),
-            SocketChange::Datagrams { sent, count } => self.datagrams(event, at, *sent, *count, &mut change),
-            SocketChange::Close { sent, received } => self.close(event, at, (*sent, *received), &mut change),
+            SocketChange::Seen { holders } => self.seen(event, at, holders, change),
+            SocketChange::Bind => self.bind(event, at, change),
+            SocketChange::Listen => self.listen(event, at, change),
+            SocketChange::Connect => self.connect(event, at, change),
+            SocketChange::Established => self.established(event, at, change),
+            SocketChange::Incoming => self.incoming(event, at, change),
+            SocketChange::Accept => self.accept(event, at, change),
+            SocketChange::Failed { errno } => self.failed(event, at, *errno, change),
+            SocketChange::Datagrams { sent, count } => self.datagrams(event, at, *sent, *count, change),
+            SocketChange::Close { sent, received } => self.close(event, at, (*sent, *received), change),
         }
-        self.note_affected(event.id, &mut change);
+        self.note_affected(event.id, change);
         change.affected.remove(&event.id);
-        change
     }
 
     fn seen(&mut self, event: &SocketEvent, at: BootNanos, found: &[ProcessId], change: &mut Change) {
         let owner = found.first().and_then(|id| self.processes.get(id)).cloned();
-        self.unindex(event.id);
         if let Some(socket) = self.sockets.get_mut(&event.id) {
+            self.index.remove(socket);
             socket.last_seen = at;
-            socket.holders = found.to_vec();
+            socket.holders = found.into();
             if socket.owner.is_none() && owner.is_some() {
                 socket.owner = owner;
                 socket.attribution = Attribution::Holder;
@@ -221,11 +173,11 @@ impl Host {
             self.index(event.id);
             return;
         }
-        let mut socket = self.new_socket(event, at);
+        let mut socket = Box::new(new_socket(event, at, None));
         socket.opened = None;
-        socket.holders = found.to_vec();
+        socket.holders = found.into();
         socket.noticed = true;
-        socket.owner_unknown = owner.is_none().then(|| not_held(event.state).to_owned());
+        socket.owner_unknown = owner.is_none().then_some(Unowned::NotHeld(event.state));
         socket.attribution = if owner.is_some() { Attribution::Holder } else { Attribution::Unknown };
         socket.owner = owner;
         socket.direction = self.guess_direction(&socket);
@@ -234,7 +186,7 @@ impl Host {
         }
         match event.state {
             // Nothing will be told of these again: they have no end that a hook sees.
-            State::TimeWait | State::NewSynRecv => change.told(What::Seen, SocketRef::Last(Box::new(socket))),
+            State::TimeWait | State::NewSynRecv => change.told(What::Seen, SocketRef::Last(socket)),
             State::Established
             | State::SynSent
             | State::SynRecv
@@ -275,7 +227,7 @@ impl Host {
     }
 
     fn listen(&mut self, event: &SocketEvent, at: BootNanos, change: &mut Change) {
-        let was = self.sockets.get(&event.id).is_some_and(Socket::is_listener);
+        let was = self.get(event.id).is_some_and(Socket::is_listener);
         let socket = self.touch(event, at);
         socket.phase = Phase::Listening;
         socket.state = State::Listen;
@@ -326,7 +278,7 @@ impl Host {
             Some(_) => return,
             None => {}
         }
-        let mut socket = self.new_socket(event, at);
+        let mut socket = Box::new(new_socket(event, at, self.owner_of(event)));
         socket.direction = Some(Direction::Inbound);
         socket.phase = Phase::Waiting;
         socket.state = State::Established;
@@ -338,22 +290,22 @@ impl Host {
     }
 
     /// The process behind the listener that a connection came to, when there is only one.
-    fn listener_owner(&self, socket: &Socket) -> (Option<Arc<Process>>, Option<String>) {
+    fn listener_owner(&self, socket: &Socket) -> (Option<Arc<Process>>, Option<Unowned>) {
         let listeners = self.neighbours(socket.netns, socket.local.port).filter(|other| {
             other.is_listener() && scopes_overlap(other.bound_address(), socket.bound_address())
         });
-        let mut owners: BTreeMap<ProcessId, Arc<Process>> = BTreeMap::new();
-        let mut held = BTreeSet::new();
+        let (mut owner, mut held): (Option<&Arc<Process>>, Vec<ProcessId>) = (None, Vec::new());
         for listener in listeners {
             held.extend(listener.processes());
-            owners.extend(listener.owner.iter().map(|owner| (owner.id, Arc::clone(owner))));
+            // Of two pictures of one process the later listener's is taken.
+            owner = listener.owner.as_ref().filter(|own| owner.is_none_or(|o| own.id <= o.id)).or(owner);
         }
-        match (owners.pop_first(), held.len()) {
-            (Some((_, owner)), 1) => (Some(owner), None),
-            (_, 0) => (None, Some("the listener of this connection is not known".to_owned())),
-            (_, n) => {
-                (None, Some(format!("{n} processes hold the listener, and none has used the connection yet")))
-            }
+        held.sort_unstable();
+        held.dedup();
+        match (owner, held.len()) {
+            (Some(owner), 1) => (Some(Arc::clone(owner)), None),
+            (_, 0) => (None, Some(Unowned::NoListener)),
+            (_, n) => (None, Some(Unowned::Shared(u32::try_from(n).unwrap_or(u32::MAX)))),
         }
     }
 
@@ -378,17 +330,17 @@ impl Host {
             if event.process.is_none() || self.sockets.contains_key(&event.id) {
                 return;
             }
-            let mut socket = self.new_socket(event, at);
+            let mut socket = Box::new(new_socket(event, at, self.owner_of(event)));
             socket.direction = Some(Direction::Outbound);
             socket.phase = Phase::Connecting;
             socket.state = State::SynSent;
             socket.noticed = true;
-            change.told(What::Connect, SocketRef::Last(Box::new(socket.clone())));
+            change.told(What::Connect, SocketRef::Last(socket.clone()));
             self.insert(socket);
         }
         if let Some(mut socket) = self.remove(event.id) {
             socket.state = State::Close;
-            change.told(What::Failed { errno }, SocketRef::Last(Box::new(socket)));
+            change.told(What::Failed { errno }, SocketRef::Last(socket));
         }
     }
 
@@ -425,13 +377,15 @@ impl Host {
         socket.state = State::Close;
         let duration = socket.opened.map(|opened| at.saturating_sub(opened));
         let what = What::Close { sent, received, duration };
-        change.told(what, SocketRef::Last(Box::new(socket)));
+        change.told(what, SocketRef::Last(socket));
     }
 
-    /// The event's socket, made when it is new, with what the event says of it.
+    /// The event's socket, made when it is new, with what the event says of it; the index does not have it.
     fn touch(&mut self, event: &SocketEvent, at: BootNanos) -> &mut Socket {
-        let mut socket = self.remove(event.id).unwrap_or_else(|| self.new_socket(event, at));
-        let owner = event.process.and_then(|(id, how)| Some((self.processes.get(&id)?.clone(), how)));
+        let owner = self.owner_of(event);
+        let socket = self.sockets.entry(event.id);
+        let socket = socket.or_insert_with(|| Box::new(new_socket(event, at, owner.clone())));
+        self.index.remove(socket);
         socket.last_seen = socket.last_seen.max(at);
         socket.netns = socket.netns.or(event.netns);
         if let Some(local) = event.local.filter(|local| local.port != 0 || socket.local.port == 0) {
@@ -448,64 +402,30 @@ impl Host {
             socket.attribution = how;
             socket.owner_unknown = None;
         }
-        self.sockets.entry(event.id).or_insert(socket)
+        socket
     }
 
-    fn new_socket(&self, event: &SocketEvent, at: BootNanos) -> Socket {
-        let owner = event.process.and_then(|(id, how)| Some((self.processes.get(&id)?.clone(), how)));
-        let (owner, attribution) = match owner {
-            Some((owner, how)) => (Some(owner), how),
-            None => (None, Attribution::Unknown),
-        };
-        let any = match event.family {
-            super::event::Family::Ipv4 => IpAddr::from([0; 4]),
-            super::event::Family::Ipv6 => IpAddr::from([0; 16]),
-        };
-        let datagram = event.protocol.is_datagram();
-        let connected = !datagram || event.state == State::Established;
-        let port = if event.port_bound { PortOrigin::Chosen } else { PortOrigin::Autobind };
-        Socket {
-            id: event.id,
-            netns: event.netns,
-            protocol: event.protocol,
-            family: event.family,
-            state: event.state,
-            local: event.local.unwrap_or(Endpoint { ip: any, port: 0 }),
-            remote: event.remote.filter(|_| connected),
-            v6only: event.v6only,
-            direction: None,
-            phase: match (datagram, event.state) {
-                (true, _) => Phase::Datagram,
-                (false, State::Listen) => Phase::Listening,
-                (false, State::SynSent) => Phase::Connecting,
-                (false, _) => Phase::Open,
-            },
-            owner_unknown: owner.is_none().then(|| "no hook saw a process act on this socket".to_owned()),
-            owner,
-            attribution,
-            holders: Vec::new(),
-            opened: Some(at),
-            last_seen: at,
-            noticed: false,
-            datagrams: Datagrams { port, ..Datagrams::default() },
-        }
+    /// The process that acted, when it is known, and how it was found.
+    fn owner_of(&self, event: &SocketEvent) -> Option<(Arc<Process>, Attribution)> {
+        event.process.and_then(|(id, how)| Some((self.processes.get(&id)?.clone(), how)))
     }
 
-    fn insert(&mut self, socket: Socket) {
-        let id = socket.id;
-        self.sockets.insert(id, socket);
-        self.index(id);
+    fn insert(&mut self, mut socket: Box<Socket>) {
+        let remote = self.own.is_remote(&socket);
+        self.index.add(&mut socket, remote);
+        self.sockets.insert(socket.id, socket);
     }
 
-    fn remove(&mut self, id: SocketId) -> Option<Socket> {
-        self.unindex(id);
-        self.sockets.remove(&id)
+    fn remove(&mut self, id: SocketId) -> Option<Box<Socket>> {
+        let mut socket = self.sockets.remove(&id)?;
+        self.index.remove(&mut socket);
+        Some(socket)
     }
 
     /// Adds the sockets that are judged by this one: UDP sockets on a listener's port, and loopback
     /// listeners of a session's owner.
     fn note_affected(&self, id: SocketId, change: &mut Change) {
-        let Some(socket) = self.sockets.get(&id) else { return };
+        let Some(socket) = self.get(id) else { return };
         if socket.is_listener() {
             let udp = self.neighbours(socket.netns, socket.local.port).filter(|s| s.protocol.is_datagram());
             change.affected.extend(udp.map(|other| other.id));
@@ -516,41 +436,50 @@ impl Host {
 
     /// Enters a socket into the index as it is now.
     fn index(&mut self, id: SocketId) {
-        let Some(socket) = self.sockets.get(&id) else { return };
-        let remote = socket.remote.filter(|_| socket.noticed).is_some_and(|end| {
-            !matches!(self.class(socket.netns, end.ip), RemoteClass::Loopback | RemoteClass::Own)
-        });
-        self.index.remove(socket);
-        self.index.add(socket, remote);
-    }
-
-    fn unindex(&mut self, id: SocketId) {
-        if let Some(socket) = self.sockets.get(&id) {
-            self.index.remove(socket);
+        if let Some(socket) = self.sockets.get_mut(&id) {
+            let remote = self.own.is_remote(socket);
+            self.index.add(socket, remote);
         }
     }
 }
 
-impl Change {
-    fn told(&mut self, what: What, socket: SocketRef) {
-        self.happened.push(Happened { what, socket });
-    }
-}
-
-/// Why a socket that was found has no process.
-fn not_held(state: State) -> &'static str {
-    match state {
-        State::Established | State::NewSynRecv | State::SynRecv => {
-            "no process has a descriptor of it: it waits in a listener's queue, or belongs to the kernel"
-        }
-        State::TimeWait
-        | State::FinWait1
-        | State::FinWait2
-        | State::Closing
-        | State::LastAck
-        | State::CloseWait => "its process has closed it; the kernel finishes the connection",
-        State::Listen | State::SynSent | State::Close => {
-            "no process that can be read has a descriptor of it: it belongs to the kernel, or to another pid namespace"
-        }
+/// A socket of which nothing was known before.
+fn new_socket(event: &SocketEvent, at: BootNanos, owner: Option<(Arc<Process>, Attribution)>) -> Socket {
+    let (owner, attribution) = match owner {
+        Some((owner, how)) => (Some(owner), how),
+        None => (None, Attribution::Unknown),
+    };
+    let any = match event.family {
+        Family::Ipv4 => IpAddr::from([0; 4]),
+        Family::Ipv6 => IpAddr::from([0; 16]),
+    };
+    let datagram = event.protocol.is_datagram();
+    let connected = !datagram || event.state == State::Established;
+    let port = if event.port_bound { PortOrigin::Chosen } else { PortOrigin::Autobind };
+    Socket {
+        id: event.id,
+        netns: event.netns,
+        protocol: event.protocol,
+        family: event.family,
+        state: event.state,
+        local: event.local.unwrap_or(Endpoint { ip: any, port: 0 }),
+        remote: event.remote.filter(|_| connected),
+        v6only: event.v6only,
+        direction: None,
+        phase: match (datagram, event.state) {
+            (true, _) => Phase::Datagram,
+            (false, State::Listen) => Phase::Listening,
+            (false, State::SynSent) => Phase::Connecting,
+            (false, _) => Phase::Open,
+        },
+        owner_unknown: owner.is_none().then_some(Unowned::Unseen),
+        owner,
+        attribution,
+        holders: Box::default(),
+        opened: Some(at),
+        last_seen: at,
+        noticed: false,
+        datagrams: Datagrams { port, ..Datagrams::default() },
+        entered: Entered::default(),
     }
 }

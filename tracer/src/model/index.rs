@@ -8,6 +8,13 @@ use super::{
     socket::Socket,
 };
 
+/// Where the index has a socket: most are nowhere, and cost nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Entered {
+    by_port: bool,
+    by_process: bool,
+}
+
 /// Look-up tables over the host's sockets. A socket is removed before it changes and added after.
 #[derive(Debug, Default)]
 pub(super) struct Index {
@@ -30,9 +37,9 @@ impl Index {
         self.ports.get(&(netns, port)).into_iter().flatten().copied()
     }
 
-    /// Sessions with a real remote that processes of this socket hold.
-    pub(super) fn remote_sessions(&self, socket: &Socket) -> impl Iterator<Item = SocketId> {
-        self.of(socket).flat_map(|holdings| &holdings.remote_sessions).copied()
+    /// The first of the sessions with a real remote that processes of this socket hold.
+    pub(super) fn remote_session(&self, socket: &Socket) -> Option<SocketId> {
+        self.of(socket).filter_map(|holdings| holdings.remote_sessions.first()).min().copied()
     }
 
     /// Loopback listeners that processes of this socket hold.
@@ -41,28 +48,42 @@ impl Index {
     }
 
     fn of(&self, socket: &Socket) -> impl Iterator<Item = &Holdings> {
-        socket.processes().into_iter().filter_map(|id| self.holdings.get(&id))
+        socket.processes().filter_map(|id| self.holdings.get(&id))
     }
 
     /// Enters a socket; `remote` says that it is a session with a real remote.
-    pub(super) fn add(&mut self, socket: &Socket, remote: bool) {
+    pub(super) fn add(&mut self, socket: &mut Socket, remote: bool) {
+        self.remove(socket);
         let on_port = socket.is_listener() || socket.protocol.is_datagram();
-        if on_port && socket.local.port != 0 {
+        let relay = socket.is_listener() && socket.scope() == BindScope::Loopback;
+        socket.entered = Entered { by_port: on_port && socket.local.port != 0, by_process: remote || relay };
+        if socket.entered.by_port {
             self.ports.entry((socket.netns, socket.local.port)).or_default().insert(socket.id);
         }
-        let relay = socket.is_listener() && socket.scope() == BindScope::Loopback;
-        if !remote && !relay {
-            return;
-        }
-        for process in socket.processes() {
-            let holdings = self.holdings.entry(process).or_default();
-            let set = if relay { &mut holdings.loopback_listeners } else { &mut holdings.remote_sessions };
-            set.insert(socket.id);
+        if socket.entered.by_process {
+            for process in socket.processes() {
+                let holdings = self.holdings.entry(process).or_default();
+                let set =
+                    if relay { &mut holdings.loopback_listeners } else { &mut holdings.remote_sessions };
+                set.insert(socket.id);
+            }
         }
     }
 
     /// Takes a socket out, as it was when it was entered.
-    pub(super) fn remove(&mut self, socket: &Socket) {
+    pub(super) fn remove(&mut self, socket: &mut Socket) {
+        let Entered { by_port, by_process } = std::mem::take(&mut socket.entered);
+        if by_port {
+            self.remove_from_port(socket);
+        }
+        if by_process {
+            for process in socket.processes() {
+                self.remove_from(process, socket.id);
+            }
+        }
+    }
+
+    fn remove_from_port(&mut self, socket: &Socket) {
         let key = (socket.netns, socket.local.port);
         if let Some(ids) = self.ports.get_mut(&key) {
             ids.remove(&socket.id);
@@ -70,13 +91,14 @@ impl Index {
                 self.ports.remove(&key);
             }
         }
-        for process in socket.processes() {
-            let Some(holdings) = self.holdings.get_mut(&process) else { continue };
-            holdings.loopback_listeners.remove(&socket.id);
-            holdings.remote_sessions.remove(&socket.id);
-            if holdings.loopback_listeners.is_empty() && holdings.remote_sessions.is_empty() {
-                self.holdings.remove(&process);
-            }
+    }
+
+    fn remove_from(&mut self, process: ProcessId, id: SocketId) {
+        let Some(holdings) = self.holdings.get_mut(&process) else { return };
+        holdings.loopback_listeners.remove(&id);
+        holdings.remote_sessions.remove(&id);
+        if holdings.loopback_listeners.is_empty() && holdings.remote_sessions.is_empty() {
+            self.holdings.remove(&process);
         }
     }
 }

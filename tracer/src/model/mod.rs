@@ -2,7 +2,10 @@
 //! I/O.
 
 pub mod address;
+pub mod change;
 pub mod event;
 pub mod host;
 mod index;
+mod own;
+pub mod peers;
 pub mod socket;

@@ -1,18 +1,13 @@
 //! One socket as it is now.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    sync::Arc,
-};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use super::{
     address::{BindScope, Direction, bind_scope},
     event::{Attribution, BootNanos, Endpoint, Family, Process, ProcessId, Protocol, SocketId, State},
+    index::Entered,
+    peers::Peers,
 };
-
-/// Peers that are remembered of one UDP socket; past that the one that was silent longest goes.
-const PEERS: usize = 256;
 
 /// Where a socket stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,9 +52,9 @@ pub struct Socket {
     /// How `owner` was found.
     pub attribution: Attribution,
     /// Why `owner` is not known.
-    pub owner_unknown: Option<String>,
+    pub owner_unknown: Option<Unowned>,
     /// Processes found with a descriptor of it.
-    pub holders: Vec<ProcessId>,
+    pub holders: Box<[ProcessId]>,
     /// First sign of it, when that was seen to be its beginning.
     pub opened: Option<BootNanos>,
     /// Last time that an event or a re-reading showed it.
@@ -68,6 +63,52 @@ pub struct Socket {
     pub noticed: bool,
     /// How a UDP socket came to its port, and whom it spoke to.
     pub datagrams: Datagrams,
+    /// Where the index has it.
+    pub(super) entered: Entered,
+}
+
+/// Why the process of a socket is not known: a few bytes, which become a sentence where they are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unowned {
+    /// No hook saw a process act on it.
+    Unseen,
+    /// It was found in this state, and no process with a descriptor of it.
+    NotHeld(State),
+    /// The connection's listener is not known.
+    NoListener,
+    /// So many processes hold the listener.
+    Shared(u32),
+}
+
+impl fmt::Display for Unowned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unseen => f.write_str("no hook saw a process act on this socket"),
+            Self::NotHeld(state) => f.write_str(not_held(*state)),
+            Self::NoListener => f.write_str("the listener of this connection is not known"),
+            Self::Shared(count) => {
+                write!(f, "{count} processes hold the listener, and none has used the connection yet")
+            }
+        }
+    }
+}
+
+/// Why a socket that was found has no process.
+fn not_held(state: State) -> &'static str {
+    match state {
+        State::Established | State::NewSynRecv | State::SynRecv => {
+            "no process has a descriptor of it: it waits in a listener's queue, or belongs to the kernel"
+        }
+        State::TimeWait
+        | State::FinWait1
+        | State::FinWait2
+        | State::Closing
+        | State::LastAck
+        | State::CloseWait => "its process has closed it; the kernel finishes the connection",
+        State::Listen | State::SynSent | State::Close => {
+            "no process that can be read has a descriptor of it: it belongs to the kernel, or to another pid namespace"
+        }
+    }
 }
 
 /// What is known of a UDP socket beyond its ends.
@@ -76,7 +117,7 @@ pub struct Datagrams {
     /// How it came to its port.
     pub port: PortOrigin,
     /// Whom it exchanged datagrams with.
-    pub peers: BTreeMap<Endpoint, Exchange>,
+    pub peers: Peers,
     /// It received from a peer before it sent anything.
     pub answered_first: bool,
     /// It sent before it received anything.
@@ -95,33 +136,6 @@ pub enum PortOrigin {
     Chosen,
 }
 
-/// What was exchanged with one peer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Exchange {
-    /// Datagrams sent.
-    pub sent: u64,
-    /// Datagrams received.
-    pub received: u64,
-    /// The peer spoke first.
-    pub inbound: bool,
-    /// Last datagram that was told.
-    pub last: BootNanos,
-}
-
-impl Exchange {
-    /// Who spoke first.
-    #[must_use]
-    pub fn direction(&self) -> Direction {
-        if self.inbound { Direction::Inbound } else { Direction::Outbound }
-    }
-
-    /// More than one datagram in one direction: not a lone probe or a lone answer.
-    #[must_use]
-    pub fn is_repeated(&self) -> bool {
-        self.sent > 1 || self.received > 1
-    }
-}
-
 impl Socket {
     /// Bind scope of the local end.
     #[must_use]
@@ -129,10 +143,10 @@ impl Socket {
         bind_scope(self.local.ip)
     }
 
-    /// The processes that have it, as far as is known.
-    #[must_use]
-    pub fn processes(&self) -> BTreeSet<ProcessId> {
-        self.holders.iter().copied().chain(self.owner.iter().map(|owner| owner.id)).collect()
+    /// The processes that have it, as far as is known; each once.
+    pub fn processes(&self) -> impl Iterator<Item = ProcessId> {
+        let owner = self.owner.as_ref().map(|owner| owner.id).filter(|owner| !self.holders.contains(owner));
+        self.holders.iter().copied().chain(owner)
     }
 
     /// True for a TCP listener.
@@ -180,24 +194,7 @@ impl Socket {
             self.datagrams.called_first |= sent;
             self.datagrams.answered_first |= !sent;
         }
-        if self.datagrams.peers.len() >= PEERS && !self.datagrams.peers.contains_key(&peer) {
-            self.forget_quietest();
-        }
-        let new = Exchange { inbound: !sent, ..Exchange::default() };
-        let exchange = self.datagrams.peers.entry(peer).or_insert(new);
-        exchange.last = at;
-        if sent {
-            exchange.sent += count;
-        } else {
-            exchange.received += count;
-        }
-    }
-
-    fn forget_quietest(&mut self) {
-        let quietest = self.datagrams.peers.iter().min_by_key(|(peer, exchange)| (exchange.last, **peer));
-        if let Some(peer) = quietest.map(|(peer, _)| *peer) {
-            self.datagrams.peers.remove(&peer);
-        }
+        self.datagrams.peers.add(peer, sent, count, at);
     }
 }
 

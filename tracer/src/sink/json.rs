@@ -3,17 +3,20 @@
 //! Pure: a record and its number in, one line out. A field that could not be read is null; a field
 //! that an event does not have is absent.
 
-use std::{collections::BTreeMap, io, net::IpAddr};
+mod process;
+#[cfg(test)]
+mod reference;
+mod report;
+
+use std::{collections::BTreeMap, io};
 
 use serde::{Serialize, Serializer};
 
+use self::process::Processes;
 use super::time::{Moment, wall};
 use crate::{
-    model::{
-        address::{BindScope, Direction, RemoteClass},
-        event::{Ancestor, Attribution, Degraded, Endpoint, Family, Lost, Process, Start},
-    },
-    output::{Body, EventKind, Output, RemoteView, Report, SocketView, Spoken, Totals},
+    model::event::{Degraded, Lost, Start},
+    output::{Body, Output, Totals},
 };
 
 /// Version of the records.
@@ -30,21 +33,47 @@ pub struct Place {
     pub clock_offset: i64,
 }
 
-/// Writes one record and a newline.
-///
-/// # Errors
-/// Those of `out` alone.
-pub fn render(output: &Output, place: Place, out: &mut impl io::Write) -> io::Result<()> {
-    let moment = Moment::new(output.time);
-    let record = Record {
-        schema: SCHEMA,
-        record: record_name(&output.body),
-        seq: place.seq,
-        time: moment.as_str(),
-        content: Content::new(&output.body, place),
-    };
-    serde_json::to_writer(&mut *out, &record)?;
-    out.write_all(b"\n")
+/// Writes records; what it wrote of a process it writes again without another look.
+#[derive(Debug, Default)]
+pub struct Renderer {
+    processes: Processes,
+}
+
+impl Renderer {
+    /// Writes one record and a newline.
+    ///
+    /// # Errors
+    /// None that memory alone does not have.
+    pub fn render(&mut self, output: &Output, place: Place, out: &mut Vec<u8>) -> io::Result<()> {
+        let head = Head { record: record_name(&output.body), place, time: output.time };
+        match &output.body {
+            Body::Flag(_, report) | Body::Clear(_, report) | Body::Event(report) => {
+                let takes_back = matches!(output.body, Body::Clear(..));
+                report::write(&head, report, takes_back, &mut self.processes, out)?;
+            }
+            Body::Start { start, policy } => head.write(StartFields::new(start, policy), out)?,
+            Body::Gap(lost) => head.write(GapFields::new(lost, place.clock_offset), out)?,
+            Body::Degraded(degraded) => head.write(DegradedFields::new(degraded), out)?,
+            Body::End(totals) => head.write(EndFields::new(totals), out)?,
+        }
+        out.push(b'\n');
+        Ok(())
+    }
+}
+
+/// What every record begins with.
+struct Head {
+    record: &'static str,
+    place: Place,
+    time: i64,
+}
+
+impl Head {
+    fn write(&self, content: impl Serialize, out: &mut Vec<u8>) -> io::Result<()> {
+        let moment = Moment::new(self.time);
+        let (record, seq, time) = (self.record, self.place.seq, moment.as_str());
+        Ok(serde_json::to_writer(out, &Record { schema: SCHEMA, record, seq, time, content })?)
+    }
 }
 
 fn record_name(body: &Body) -> &'static str {
@@ -60,39 +89,13 @@ fn record_name(body: &Body) -> &'static str {
 }
 
 #[derive(Serialize)]
-struct Record<'a> {
+struct Record<'a, Content> {
     schema: u32,
     record: &'static str,
     seq: u64,
     time: &'a str,
     #[serde(flatten)]
-    content: Content<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-#[expect(clippy::large_enum_variant, reason = "one at a time, on the stack, and mostly the large one")]
-enum Content<'a> {
-    Start(StartFields<'a>),
-    Report(ReportFields<'a>),
-    Gap(GapFields),
-    Degraded(DegradedFields<'a>),
-    End(EndFields<'a>),
-}
-
-impl<'a> Content<'a> {
-    fn new(body: &'a Body, place: Place) -> Self {
-        match body {
-            Body::Start { start, policy } => Self::Start(StartFields::new(start, policy)),
-            Body::Flag(_, report) | Body::Event(report) => {
-                Self::Report(ReportFields::new(report, None, place))
-            }
-            Body::Clear(_, report) => Self::Report(ReportFields::new(report, Some(place.flag_seq), place)),
-            Body::Gap(lost) => Self::Gap(GapFields::new(lost, place.clock_offset)),
-            Body::Degraded(degraded) => Self::Degraded(DegradedFields::new(degraded)),
-            Body::End(totals) => Self::End(EndFields::new(totals)),
-        }
-    }
+    content: Content,
 }
 
 #[derive(Serialize)]
@@ -134,170 +137,6 @@ impl<'a> StartFields<'a> {
         }
         let coverage = CoverageFields { seen, unseen };
         Self { version: &start.version, kernel: &start.kernel, hooks: &start.hooks, coverage, policy }
-    }
-}
-
-/// A field that only some events have; where one has it, the value may still not be known.
-type Sometimes<T> = Option<Option<T>>;
-
-#[derive(Serialize)]
-struct ReportFields<'a> {
-    event: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    flag_seq: Sometimes<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Sometimes<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    bytes_sent: Sometimes<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    bytes_received: Sometimes<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    duration_ms: Sometimes<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    count: Option<u64>,
-    attribution: Attribution,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    process_unknown: Option<&'a str>,
-    verdict: &'static str,
-    rules: Vec<RuleFields<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    explained_by: Option<&'a str>,
-    socket: SocketFields<'a>,
-    process: Option<ProcessFields<'a>>,
-}
-
-impl<'a> ReportFields<'a> {
-    fn new(report: &'a Report, flag_seq: Sometimes<u64>, place: Place) -> Self {
-        let (failed, closed) = (report.event == EventKind::Failed, report.event == EventKind::Close);
-        let process = report.process.as_deref();
-        Self {
-            event: report.event.as_str(),
-            flag_seq,
-            error: sometimes(failed, report.error.as_deref()),
-            bytes_sent: sometimes(closed, report.bytes_sent),
-            bytes_received: sometimes(closed, report.bytes_received),
-            duration_ms: sometimes(closed, report.duration_ms),
-            count: report.count,
-            attribution: report.attribution,
-            process_unknown: report.process_unknown.as_deref(),
-            verdict: report.verdict.as_str(),
-            rules: report.rules.iter().map(RuleFields::new).collect(),
-            explained_by: report.explained_by.as_deref(),
-            socket: SocketFields::new(&report.socket),
-            process: process.map(|process| ProcessFields::new(process, place.clock_offset)),
-        }
-    }
-}
-
-/// Present where the event has such a field, or a value is there anyhow.
-fn sometimes<T>(has: bool, value: Option<T>) -> Sometimes<T> {
-    (has || value.is_some()).then_some(value)
-}
-
-#[derive(Serialize)]
-struct RuleFields<'a> {
-    id: &'static str,
-    why: &'a str,
-}
-
-impl<'a> RuleFields<'a> {
-    fn new(spoken: &'a Spoken) -> Self {
-        Self { id: spoken.rule, why: &spoken.why }
-    }
-}
-
-#[derive(Serialize)]
-struct SocketFields<'a> {
-    id: Digits,
-    netns: Option<u32>,
-    protocol: &'static str,
-    family: Family,
-    state: &'static str,
-    local: LocalFields,
-    remote: Option<RemoteFields<'a>>,
-    direction: Option<Direction>,
-    role: Option<&'static str>,
-}
-
-impl<'a> SocketFields<'a> {
-    fn new(socket: &'a SocketView) -> Self {
-        let Endpoint { ip, port } = socket.local;
-        Self {
-            id: Digits(socket.id.0),
-            netns: socket.netns,
-            protocol: socket.protocol.as_str(),
-            family: socket.family,
-            state: socket.state.as_str(),
-            local: LocalFields { ip, port: known_port(port), scope: socket.scope },
-            remote: socket.remote.as_ref().map(RemoteFields::new),
-            direction: socket.direction,
-            role: socket.role.map(|role| role.as_str()),
-        }
-    }
-}
-
-/// A number that may pass 2^53, as a string: JSON readers keep numbers as doubles.
-struct Digits(u64);
-
-impl Serialize for Digits {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
-    }
-}
-
-#[derive(Serialize)]
-struct LocalFields {
-    ip: IpAddr,
-    port: Option<u16>,
-    scope: BindScope,
-}
-
-#[derive(Serialize)]
-struct RemoteFields<'a> {
-    ip: IpAddr,
-    port: Option<u16>,
-    class: RemoteClass,
-    service: Option<&'a str>,
-}
-
-impl<'a> RemoteFields<'a> {
-    fn new(remote: &'a RemoteView) -> Self {
-        let service = remote.service.as_deref();
-        Self { ip: remote.end.ip, port: known_port(remote.end.port), class: remote.class, service }
-    }
-}
-
-fn known_port(number: u16) -> Option<u16> {
-    (number != 0).then_some(number)
-}
-
-#[derive(Serialize)]
-struct ProcessFields<'a> {
-    pid: u32,
-    ppid: Option<u32>,
-    comm: Option<&'a str>,
-    exe: Option<&'a str>,
-    args: Option<&'a [String]>,
-    uid: Option<u32>,
-    user: Option<&'a str>,
-    #[serde(serialize_with = "moment")]
-    started: i64,
-    lineage: &'a [Ancestor],
-}
-
-impl<'a> ProcessFields<'a> {
-    fn new(process: &'a Process, clock_offset: i64) -> Self {
-        Self {
-            pid: process.id.pid,
-            ppid: process.ppid,
-            comm: process.comm.as_deref(),
-            exe: process.exe.as_deref(),
-            args: process.args.as_deref(),
-            uid: process.uid,
-            user: process.user.as_deref(),
-            started: wall(process.id.started, clock_offset),
-            lineage: &process.lineage,
-        }
     }
 }
 

@@ -6,10 +6,8 @@
 
 use std::{collections::HashMap, io, mem};
 
-use bytes::Bytes;
-
 use super::{
-    json::{self, Place},
+    json::{Place, Renderer},
     text::{self, View},
     time::boot,
     writer::Out,
@@ -44,7 +42,9 @@ pub struct Stream<O> {
     /// nothing else is delivered.
     gaps: Vec<Gap>,
     dropped: u64,
-    buffer: Vec<u8>,
+    json: Renderer,
+    /// The line that was rendered last.
+    line: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -57,8 +57,15 @@ struct Gap {
 impl<O: Out> Stream<O> {
     /// A stream that begins at number 1; `all` delivers events that are not flagged as well.
     pub fn new(out: O, format: Format, all: bool) -> Self {
-        let (flags, gaps, buffer) = (HashMap::new(), Vec::new(), Vec::new());
-        Self { out, format, all, seq: 0, flags, gaps, dropped: 0, buffer }
+        let (flags, gaps) = (HashMap::new(), Vec::new());
+        let (json, line) = (Renderer::default(), Vec::new());
+        Self { out, format, all, seq: 0, flags, gaps, dropped: 0, json, line }
+    }
+
+    /// Whether events that are not flagged are delivered as well.
+    #[must_use]
+    pub fn wants_all(&self) -> bool {
+        self.all
     }
 
     /// Delivers a record, or counts it. `clock_offset` is wall clock minus boot clock, nanoseconds.
@@ -88,6 +95,12 @@ impl<O: Out> Stream<O> {
         if !self.gaps.is_empty() && self.out.has_room() {
             self.tell_gaps();
         }
+    }
+
+    /// Lets go what was delivered: call it before resting.
+    pub fn flush(&mut self) {
+        self.settle();
+        self.out.flush();
     }
 
     /// Whether records were lost that are still to be told: then [`Stream::settle`] has work.
@@ -167,30 +180,28 @@ impl<O: Out> Stream<O> {
     }
 
     fn try_deliver(&mut self, output: &Output, clock_offset: i64, flag_seq: Option<u64>) -> bool {
-        let line = self.line(output, clock_offset, flag_seq);
-        let delivered = line.is_ok_and(|line| self.out.try_send(line).is_ok());
+        let rendered = self.render(output, clock_offset, flag_seq);
+        let delivered = rendered.is_ok() && self.out.try_send(&self.line).is_ok();
         self.seq += u64::from(delivered);
         delivered
     }
 
     /// Delivers one of the few records that are never left out.
     fn deliver_surely(&mut self, output: &Output, clock_offset: i64) {
-        if let Ok(line) = self.line(output, clock_offset, None) {
+        if self.render(output, clock_offset, None).is_ok() {
             self.seq += 1;
-            self.out.send(line);
+            self.out.send(&self.line);
         }
     }
 
-    /// The record as the next one of the stream.
-    fn line(&mut self, output: &Output, clock_offset: i64, flag_seq: Option<u64>) -> io::Result<Bytes> {
+    /// Writes the record into `line`, as the next one of the stream.
+    fn render(&mut self, output: &Output, clock_offset: i64, flag_seq: Option<u64>) -> io::Result<()> {
         let place = Place { seq: self.seq + 1, flag_seq, clock_offset };
-        self.buffer.clear();
-        let writer = &mut self.buffer;
+        self.line.clear();
         match self.format {
-            Format::Json => json::render(output, place, writer)?,
-            Format::Text(view) => text::render(output, view, clock_offset, writer)?,
+            Format::Json => self.json.render(output, place, &mut self.line),
+            Format::Text(view) => text::render(output, view, clock_offset, &mut self.line),
         }
-        Ok(Bytes::copy_from_slice(&self.buffer))
     }
 }
 

@@ -5,7 +5,7 @@
 //! about a refused line is decided in `stream`.
 
 use std::{
-    io,
+    io, mem,
     os::fd::{AsFd, OwnedFd},
     sync::{
         Arc, OnceLock,
@@ -13,10 +13,9 @@ use std::{
         mpsc,
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     io::Errno,
@@ -30,20 +29,19 @@ mod tests;
 /// write would give no room back until all of it was read.
 const BATCH: usize = 64 * 1024;
 
-/// When lines come faster than this, the thread rests as long and writes them together: being woken for each
-/// would cost whoever hands them over more than everything else.
-const REST: Duration = Duration::from_micros(500);
-
 /// Takes lines, each with its newline, and brings them to where they are read.
 pub trait Out {
     /// Hands a line over.
     ///
     /// # Errors
     /// When it was not taken: there is no room for it, or nobody takes lines any more.
-    fn try_send(&mut self, line: Bytes) -> Result<(), Refused>;
+    fn try_send(&mut self, line: &[u8]) -> Result<(), Refused>;
 
     /// Hands over a line for which there must be room: the few that account for the others.
-    fn send(&mut self, line: Bytes);
+    fn send(&mut self, line: &[u8]);
+
+    /// Lets the lines go that were put together; whoever hands lines over does it before resting.
+    fn flush(&mut self) {}
 
     /// Whether there is room again for more than a few lines.
     fn has_room(&self) -> bool;
@@ -86,9 +84,14 @@ pub struct Delivery {
 }
 
 /// A thread that writes lines, and the buffer before it.
+///
+/// Lines are put together until [`Out::flush`], or until they fill a write: to wake the thread for each would
+/// cost more than everything else that is done for a line.
 #[derive(Debug)]
 pub struct Writer {
-    lines: mpsc::Sender<Bytes>,
+    /// Whole lines that are still to be given to the thread.
+    together: Vec<u8>,
+    chunks: mpsc::Sender<Vec<u8>>,
     taken: u64,
     bound: usize,
     shared: Arc<Shared>,
@@ -116,9 +119,14 @@ impl Shared {
 
     fn wrote(&self, part: &[u8]) {
         self.waiting.fetch_sub(part.len(), Ordering::AcqRel);
-        let lines = part.iter().filter(|&&byte| byte == b'\n').count();
-        self.written.fetch_add(lines as u64, Ordering::AcqRel);
+        self.written.fetch_add(lines(part), Ordering::AcqRel);
     }
+}
+
+/// Counts newlines, in pieces whose count fits a byte: so the compiler compares many bytes at once.
+fn lines(bytes: &[u8]) -> u64 {
+    let ends = |piece: &[u8]| piece.iter().map(|byte| u8::from(*byte == b'\n')).sum::<u8>();
+    bytes.chunks(usize::from(u8::MAX)).map(|piece| u64::from(ends(piece))).sum()
 }
 
 impl Writer {
@@ -133,7 +141,7 @@ impl Writer {
         let (stop, watched) = rustix::pipe::pipe()?;
         let (writing_fd, writing) = (Arc::clone(&fd), Arc::clone(&shared));
         thread::Builder::new().name("writer".into()).spawn(move || {
-            if let Err(why) = write_lines(&receiver, &writing_fd, &writing) {
+            if let Err(why) = write_chunks(&receiver, &writing_fd, &writing) {
                 writing.end(why);
             }
             drop(done_sender);
@@ -144,7 +152,8 @@ impl Writer {
                 watching.end(Ended::Closed);
             }
         })?;
-        Ok(Self { lines: sender, taken: 0, bound, shared, done, _watched: watched })
+        let together = Vec::new();
+        Ok(Self { together, chunks: sender, taken: 0, bound, shared, done, _watched: watched })
     }
 
     /// Starts writing to standard output.
@@ -168,38 +177,46 @@ impl Writer {
 
     /// Writes what is left, for at most `limit`: a reader who does not read must not keep the program from
     /// ending.
-    pub fn finish(self, limit: Duration) -> Delivery {
-        let Self { lines, taken, shared, done, .. } = self;
-        drop(lines);
+    pub fn finish(mut self, limit: Duration) -> Delivery {
+        self.flush();
+        let Self { chunks, taken, shared, done, .. } = self;
+        drop(chunks);
         // Nothing is ever sent: it ends when the thread does, or when the time is up.
         let _ = done.recv_timeout(limit);
         let written = shared.written.load(Ordering::Acquire);
         Delivery { undelivered: taken.saturating_sub(written), ended: shared.ended.get().copied() }
     }
-
-    fn hand_over(&mut self, line: Bytes) -> Result<(), Refused> {
-        let length = line.len();
-        self.shared.waiting.fetch_add(length, Ordering::AcqRel);
-        self.taken += 1;
-        self.lines.send(line).map_err(|_| Refused::Ended)
-    }
 }
 
 impl Out for Writer {
-    fn try_send(&mut self, line: Bytes) -> Result<(), Refused> {
+    fn try_send(&mut self, line: &[u8]) -> Result<(), Refused> {
         if self.ended().is_some() {
             return Err(Refused::Ended);
         }
         let waiting = self.shared.waiting.load(Ordering::Acquire);
         if waiting > 0 && waiting + line.len() > self.bound {
+            self.flush();
             return Err(Refused::Full);
         }
-        self.hand_over(line)
+        self.send(line);
+        Ok(())
     }
 
-    fn send(&mut self, line: Bytes) {
-        // When the thread has ended, `ended` tells why.
-        let _ = self.hand_over(line);
+    fn send(&mut self, line: &[u8]) {
+        if self.together.len() + line.len() > BATCH {
+            self.flush();
+        }
+        self.shared.waiting.fetch_add(line.len(), Ordering::AcqRel);
+        self.taken += 1;
+        self.together.extend_from_slice(line);
+    }
+
+    fn flush(&mut self) {
+        if !self.together.is_empty() {
+            let next = Vec::with_capacity(self.together.len());
+            // When the thread has ended, `ended` tells why.
+            let _ = self.chunks.send(mem::replace(&mut self.together, next));
+        }
     }
 
     fn has_room(&self) -> bool {
@@ -211,33 +228,10 @@ impl Out for Writer {
     }
 }
 
-/// Writes lines as they come until there will be no more.
-fn write_lines(lines: &mpsc::Receiver<Bytes>, fd: &OwnedFd, shared: &Shared) -> Result<(), Ended> {
-    let mut batch = BytesMut::with_capacity(BATCH);
-    let (mut held_back, mut written) = (None, None::<Instant>);
-    while let Some(first) = held_back.take().or_else(|| lines.recv().ok()) {
-        if written.is_some_and(|at| at.elapsed() < REST) && shared.waiting.load(Ordering::Acquire) < BATCH {
-            thread::sleep(REST);
-        }
-        batch.clear();
-        batch.extend_from_slice(&first);
-        held_back = fill(&mut batch, lines);
-        write_all(fd, &batch, |part| shared.wrote(part))?;
-        written = Some(Instant::now());
-    }
-    Ok(())
-}
-
-/// Adds the lines that are there already, as far as they fit; returns one that did not. A write that ends
-/// where a line does cannot mix with what another program writes to the same pipe or file.
-fn fill(batch: &mut BytesMut, lines: &mpsc::Receiver<Bytes>) -> Option<Bytes> {
-    for line in lines.try_iter() {
-        if batch.len() + line.len() > BATCH {
-            return Some(line);
-        }
-        batch.extend_from_slice(&line);
-    }
-    None
+/// Writes chunks as they come until there will be no more. Each ends where a line does: a write of whole lines
+/// cannot mix with what another program writes to the same pipe or file.
+fn write_chunks(chunks: &mpsc::Receiver<Vec<u8>>, fd: &OwnedFd, shared: &Shared) -> Result<(), Ended> {
+    chunks.iter().try_for_each(|chunk| write_all(fd, &chunk, |part| shared.wrote(part)))
 }
 
 /// Writes all of `rest` and tells of each part written.
@@ -280,40 +274,67 @@ fn hangs_up(fd: &OwnedFd, stop: &OwnedFd) -> bool {
     }
 }
 
-/// Writes each line at once and waits until it is written.
+/// Writes each line at once, or many together, and waits until they are written.
 #[derive(Debug)]
 pub struct Direct {
     fd: OwnedFd,
     ended: Option<Ended>,
+    /// Lines that are put together for one write; nothing where each is written at once.
+    together: Option<Vec<u8>>,
 }
 
 impl Direct {
-    /// Writes to `fd`.
+    /// Writes each line to `fd` at once.
     #[must_use]
     pub fn new(fd: OwnedFd) -> Self {
-        Self { fd, ended: None }
+        Self { fd, ended: None, together: None }
     }
 
-    /// Writes to standard output.
+    /// Writes each line to standard output at once.
     ///
     /// # Errors
     /// When the system gives no more descriptors.
     pub fn stdout() -> io::Result<Self> {
         Ok(Self::new(io::stdout().as_fd().try_clone_to_owned()?))
     }
+
+    /// Puts lines together until [`Out::flush`], or until they fill a write.
+    #[must_use]
+    pub fn together(self) -> Self {
+        Self { together: Some(Vec::with_capacity(BATCH)), ..self }
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if self.ended.is_none() {
+            self.ended = write_all(&self.fd, bytes, |_| {}).err();
+        }
+    }
 }
 
 impl Out for Direct {
-    fn try_send(&mut self, line: Bytes) -> Result<(), Refused> {
-        if self.ended.is_none() {
-            self.ended = write_all(&self.fd, &line, |_| {}).err();
-        }
+    fn try_send(&mut self, line: &[u8]) -> Result<(), Refused> {
+        self.send(line);
         self.ended.map_or(Ok(()), |_| Err(Refused::Ended))
     }
 
-    fn send(&mut self, line: Bytes) {
-        // `ended` tells why it failed, if it did.
-        let _ = self.try_send(line);
+    fn send(&mut self, line: &[u8]) {
+        match &self.together {
+            None => self.write(line),
+            Some(together) => {
+                if together.len() + line.len() > BATCH {
+                    self.flush();
+                }
+                self.together.get_or_insert_default().extend_from_slice(line);
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        if let Some(mut together) = self.together.take() {
+            self.write(&together);
+            together.clear();
+            self.together = Some(together);
+        }
     }
 
     fn has_room(&self) -> bool {

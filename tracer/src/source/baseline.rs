@@ -4,13 +4,14 @@
 //! what no descriptor leads to. Both are joined by the socket's identity.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs::File,
     io::{self, Read},
     net::IpAddr,
     path::{Path, PathBuf},
 };
 
+use foldhash::fast::FixedState;
 use tracer_common::Record;
 use tracing::warn;
 
@@ -21,8 +22,11 @@ use crate::{
         iterators::{Iterators, Target, Walk},
         loader::LoadError,
     },
-    model::event::{ProcessId, Protocol, SocketChange, SocketId, State},
+    model::event::{Protocol, SocketChange, SocketId, State},
 };
+
+/// Bytes of records that are read at once: more than the kernel gives for one call, so that none is cut.
+const CHUNK: usize = 64 * 1024;
 
 /// What was found.
 #[derive(Default)]
@@ -51,18 +55,16 @@ pub struct Namespace {
 /// # Errors
 /// When an iterator cannot be started or read.
 pub fn read(iterators: &mut Iterators, only: Option<u32>) -> Result<Baseline, LoadError> {
-    let mut found = Found { only, ..Found::default() };
-    found.take(&contents(iterators.walk(Target::Held)?)?);
+    let mut found = Found { only, own: std::process::id(), ..Found::default() };
+    found.read(iterators.walk(Target::Held)?)?;
     let mut namespaces = BTreeMap::new();
     for (number, path) in namespaces::reachable() {
         if only.is_some_and(|only| only != number) {
             continue;
         }
-        let walks = (iterators.walk(Target::Tcp)?, iterators.walk(Target::Udp)?);
-        match namespaces::inside(&path, || tables(walks)) {
-            Ok((tcp, udp, own)) => {
-                found.take(&tcp);
-                found.take(&udp);
+        let walks = [iterators.walk(Target::Tcp)?, iterators.walk(Target::Udp)?];
+        match namespaces::inside(&path, || found.read_tables(walks)) {
+            Ok(own) => {
                 namespaces.insert(number, Namespace { path, own });
             }
             // It may be gone by now; its sockets that a process holds were found above.
@@ -71,20 +73,6 @@ pub fn read(iterators: &mut Iterators, only: Option<u32>) -> Result<Baseline, Lo
     }
     let unknown = found.unknown;
     Ok(Baseline { sockets: found.sorted(), namespaces, waiting: BTreeSet::new(), unknown })
-}
-
-/// The TCP and UDP tables and the addresses of the calling thread's namespace.
-fn tables((tcp, udp): (Walk, Walk)) -> io::Result<(Vec<u8>, Vec<u8>, BTreeSet<IpAddr>)> {
-    let read = |walk| contents(walk).map_err(io::Error::other);
-    Ok((read(tcp)?, read(udp)?, namespaces::own_addresses()?))
-}
-
-fn contents(walk: Walk) -> Result<Vec<u8>, LoadError> {
-    let mut bytes = Vec::new();
-    let mut file: File = walk.open()?;
-    let read = file.read_to_end(&mut bytes);
-    read.map_err(|e| LoadError::Hook { hook: "iter".to_owned(), why: e.to_string() })?;
-    Ok(bytes)
 }
 
 /// Addresses of one namespace; empty when it cannot be entered.
@@ -96,11 +84,47 @@ pub fn own_addresses(path: &Path) -> BTreeSet<IpAddr> {
 #[derive(Default)]
 struct Found {
     only: Option<u32>,
-    sockets: BTreeMap<SocketId, (Decoded, BTreeMap<ProcessId, Task>)>,
+    /// Process id of the tracer, whose own sockets are nobody's business.
+    own: u32,
+    sockets: Vec<(Decoded, Vec<Task>)>,
+    /// Where each stands in `sockets`.
+    places: HashMap<SocketId, usize, FixedState>,
     unknown: u64,
 }
 
 impl Found {
+    /// The TCP and UDP tables and the addresses of the calling thread's namespace.
+    fn read_tables(&mut self, walks: [Walk; 2]) -> io::Result<BTreeSet<IpAddr>> {
+        for walk in walks {
+            self.read(walk).map_err(io::Error::other)?;
+        }
+        namespaces::own_addresses()
+    }
+
+    /// Takes the records of a walk as they come.
+    fn read(&mut self, walk: Walk) -> Result<(), LoadError> {
+        let mut file: File = walk.open()?;
+        self.read_from(&mut file).map_err(|e| LoadError::Hook { hook: "iter".to_owned(), why: e.to_string() })
+    }
+
+    fn read_from(&mut self, input: &mut impl Read) -> io::Result<()> {
+        let (mut buffer, mut filled) = (vec![0; CHUNK], 0);
+        loop {
+            let count = match input.read(&mut buffer[filled..]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                read => read?,
+            };
+            filled += count;
+            let whole = if count == 0 { filled } else { filled - filled % size_of::<Record>() };
+            self.take(&buffer[..whole]);
+            buffer.copy_within(whole..filled, 0);
+            filled -= whole;
+            if count == 0 {
+                return Ok(());
+            }
+        }
+    }
+
     fn take(&mut self, bytes: &[u8]) {
         for record in bytes.chunks(size_of::<Record>()) {
             match decode(record) {
@@ -111,22 +135,32 @@ impl Found {
     }
 
     fn add(&mut self, decoded: Decoded) {
-        let own = std::process::id();
         let wanted = self.only.is_none_or(|only| decoded.event.netns == Some(only));
-        if !wanted || is_unbound(&decoded) || decoded.task.is_some_and(|task| task.id.pid == own) {
+        if !wanted || is_unbound(&decoded) || decoded.task.is_some_and(|task| task.id.pid == self.own) {
             return;
         }
         let task = decoded.task.filter(|_| decoded.meaning == Meaning::Held);
-        let entry = self.sockets.entry(decoded.event.id).or_insert_with(|| (decoded, BTreeMap::new()));
-        entry.1.extend(task.map(|task| (task.id, task)));
+        let next = self.sockets.len();
+        let place = *self.places.entry(decoded.event.id).or_insert(next);
+        if place == next {
+            self.sockets.push((decoded, Vec::new()));
+        }
+        let (_, tasks) = &mut self.sockets[place];
+        let Some(task) = task else { return };
+        match tasks.binary_search_by_key(&task.id, |task| task.id) {
+            Ok(known) => tasks[known] = task,
+            Err(new) => {
+                tasks.reserve_exact(1); // nearly all have one holder
+                tasks.insert(new, task);
+            }
+        }
     }
 
     fn sorted(self) -> Vec<(Decoded, Vec<Task>)> {
-        let holders = |(mut decoded, tasks): (Decoded, BTreeMap<ProcessId, Task>)| {
-            decoded.event.change = SocketChange::Seen { holders: tasks.keys().copied().collect() };
-            (decoded, tasks.into_values().collect())
-        };
-        let mut sockets: Vec<(Decoded, Vec<Task>)> = self.sockets.into_values().map(holders).collect();
+        let mut sockets = self.sockets;
+        for (decoded, tasks) in &mut sockets {
+            decoded.event.change = SocketChange::Seen { holders: tasks.iter().map(|task| task.id).collect() };
+        }
         sort(&mut sockets);
         sockets
     }
@@ -134,7 +168,7 @@ impl Found {
 
 /// Listeners first: sessions are understood by them.
 pub(super) fn sort(sockets: &mut [(Decoded, Vec<Task>)]) {
-    sockets.sort_by_key(|(decoded, _)| {
+    sockets.sort_unstable_by_key(|(decoded, _)| {
         let event = &decoded.event;
         let listens = event.state == State::Listen;
         (!listens, event.netns, event.protocol, event.local, event.remote, event.id)
@@ -147,5 +181,54 @@ pub(super) fn is_unbound(decoded: &Decoded) -> bool {
     match decoded.event.protocol {
         Protocol::Tcp => decoded.event.state == State::Close,
         Protocol::Udp | Protocol::UdpLite => port == 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracer_common::{HOW_HELD, KIND_HELD, KIND_SEEN};
+    use zerocopy::{FromZeros, IntoBytes};
+
+    use super::*;
+
+    fn record(cookie: u64, pid: u32) -> Record {
+        Record {
+            cookie,
+            pid,
+            kind: if pid == 0 { KIND_SEEN } else { KIND_HELD },
+            how: if pid == 0 { 0 } else { HOW_HELD },
+            state: 10,
+            family: 2,
+            protocol: 6,
+            local_port: 80,
+            ..Record::new_zeroed()
+        }
+    }
+
+    /// Gives a few bytes at a time, with no regard to where a record ends.
+    struct Dripping<'a>(&'a [u8]);
+
+    impl Read for Dripping<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let most = buffer.len().min(100);
+            self.0.read(&mut buffer[..most])
+        }
+    }
+
+    #[test]
+    fn holders_are_joined_in_the_order_of_their_pids_however_the_bytes_come() {
+        let records =
+            [record(7, 30), record(8, 20), record(7, 10), record(7, 30), record(7, 0), record(9, 5)];
+        let mut found = Found { own: 5, ..Found::default() };
+        found.read_from(&mut Dripping(records.as_bytes())).unwrap();
+        found.read_from(&mut Dripping(b"a tail that is no record")).unwrap();
+        assert_eq!(found.unknown, 1);
+        let sockets = found.sorted();
+        let pids = sockets.iter().map(|(decoded, tasks)| {
+            (decoded.event.id.0, tasks.iter().map(|task| task.id.pid).collect::<Vec<_>>())
+        });
+        assert_eq!(pids.collect::<Vec<_>>(), [(7, vec![10, 30]), (8, vec![20])]);
+        let holders = SocketChange::Seen { holders: sockets[0].1.iter().map(|task| task.id).collect() };
+        assert_eq!(sockets[0].0.event.change, holders);
     }
 }

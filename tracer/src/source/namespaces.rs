@@ -21,21 +21,30 @@ use crate::model::address::canonical;
 /// them: of the tracer itself only the first thread counts.
 #[must_use]
 pub fn reachable() -> BTreeMap<u32, PathBuf> {
+    let Ok(nsfs) = device() else { return BTreeMap::new() };
     let mut found = BTreeMap::new();
-    add(&mut found, PathBuf::from("/proc/self/ns/net"));
-    for path in mounted() {
-        add(&mut found, path);
-    }
+    let mut add = |path: PathBuf| {
+        if let Ok(number) = inode_on(&path, nsfs) {
+            found.entry(number).or_insert(path);
+        }
+    };
+    add(PathBuf::from("/proc/self/ns/net"));
+    mounted().into_iter().for_each(&mut add);
     let own = fs::read_link("/proc/self").map(|number| Path::new("/proc").join(number)).ok();
     let others = numbered(Path::new("/proc")).filter(|process| own.as_ref() != Some(process));
     let others: Vec<PathBuf> = others.collect();
     for process in &others {
-        add(&mut found, process.join("ns/net"));
+        add(process.join("ns/net"));
     }
-    for process in &others {
-        numbered(&process.join("task")).for_each(|task| add(&mut found, task.join("ns/net")));
+    for tasks in others.iter().map(|process| process.join("task")).filter(|tasks| has_threads(tasks)) {
+        numbered(&tasks).for_each(|task| add(task.join("ns/net")));
     }
     found
+}
+
+/// A process has more threads than its first: each is a link of its folder, after the two of every folder.
+fn has_threads(tasks: &Path) -> bool {
+    fs::metadata(tasks).is_ok_and(|metadata| metadata.nlink() != 3)
 }
 
 /// Inode number of the namespace that a path names.
@@ -43,8 +52,16 @@ pub fn reachable() -> BTreeMap<u32, PathBuf> {
 /// # Errors
 /// When the path cannot be read, or names something that is not a network namespace.
 pub fn inode(path: &Path) -> io::Result<u32> {
+    inode_on(path, device()?)
+}
+
+/// The device on which namespaces are files.
+fn device() -> io::Result<u64> {
+    Ok(fs::metadata("/proc/self/ns/net")?.dev())
+}
+
+fn inode_on(path: &Path, nsfs: u64) -> io::Result<u32> {
     let metadata = fs::metadata(path)?;
-    let nsfs = fs::metadata("/proc/self/ns/net")?.dev();
     let number = u32::try_from(metadata.ino()).ok().filter(|_| metadata.dev() == nsfs);
     number.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a network namespace"))
 }
@@ -116,12 +133,6 @@ pub fn route_error(remote: SocketAddr) -> Option<u32> {
     let socket = rustix::net::socket(family, SocketType::DGRAM, None).ok()?;
     let error = rustix::net::connect(&socket, &remote).err()?;
     u32::try_from(error.raw_os_error()).ok()
-}
-
-fn add(found: &mut BTreeMap<u32, PathBuf>, path: PathBuf) {
-    if let Ok(number) = inode(&path) {
-        found.entry(number).or_insert(path);
-    }
 }
 
 fn numbered(folder: &Path) -> impl Iterator<Item = PathBuf> {

@@ -4,11 +4,13 @@
 //! kernel's count of its exec calls tells when it became another program.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{HashMap, VecDeque},
     ffi::OsStr,
     fs,
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
 };
+
+use foldhash::fast::FixedState;
 
 use super::{
     passwd::Users,
@@ -28,7 +30,7 @@ const LINEAGE: usize = 8;
 /// Remembers what was told of which process.
 pub struct Processes {
     users: Users,
-    told: BTreeMap<ProcessId, u32>,
+    told: HashMap<ProcessId, u32, FixedState>,
     order: VecDeque<ProcessId>,
 }
 
@@ -37,7 +39,7 @@ impl Processes {
     #[must_use]
     pub fn new() -> Self {
         let users = Users::parse(&fs::read("/etc/passwd").unwrap_or_default());
-        Self { users, told: BTreeMap::new(), order: VecDeque::new() }
+        Self { users, told: HashMap::default(), order: VecDeque::new() }
     }
 
     /// Tells a process the first time that it acts, and again after it ran exec.

@@ -20,7 +20,7 @@ use crate::{
 pub struct Evidence {
     /// What the rule alone would come to; nothing when it only adds to what others say.
     pub verdict: Option<Verdict>,
-    /// One sentence.
+    /// One sentence; empty where nobody will read it, see [`Facts::says`].
     pub why: String,
 }
 
@@ -47,8 +47,6 @@ pub struct Session<'a> {
     pub class: RemoteClass,
     /// Who opened it; nothing when that is not known.
     pub direction: Option<Direction>,
-    /// Registered name of the serving end's port.
-    pub service: Option<&'a str>,
     /// The policy entry that explains it.
     pub explained: Option<&'a str>,
     /// Datagrams exchanged, in a UDP flow.
@@ -84,12 +82,12 @@ pub struct Facts<'a> {
     pub session: Option<Session<'a>>,
     /// The policy entry that explains it as a listener or UDP server.
     pub explained: Option<&'a str>,
-    /// Registered name of its local port.
-    pub local_service: Option<&'a str>,
     /// The TCP listener on its port, for a UDP server; one of the same owner first.
     pub twin: Option<Twin<'a>>,
     /// A session with a real remote that the owner of this loopback listener holds.
     pub relayed: Option<&'a Socket>,
+    services: &'a Services,
+    in_words: bool,
 }
 
 impl<'a> Facts<'a> {
@@ -97,7 +95,7 @@ impl<'a> Facts<'a> {
     #[must_use]
     pub fn gather(socket: &'a Socket, host: &'a Host, policy: &'a Policy, services: &'a Services) -> Self {
         let owner = socket.owner.as_deref();
-        let context = Context { socket, owner, host, policy, services };
+        let context = Context { socket, owner, host, policy };
         let explained = if socket.is_listener() {
             context.explain(Kind::Listener, None)
         } else if socket.is_udp_server() {
@@ -112,10 +110,40 @@ impl<'a> Facts<'a> {
             owner,
             session: context.session(),
             explained,
-            local_service: services.name(service_protocol(socket.protocol), socket.local.port),
             twin: if socket.is_udp_server() { context.twin() } else { None },
             relayed: if loopback_listener { host.relayed_session(socket) } else { None },
+            services,
+            in_words: false,
         }
+    }
+
+    /// The same, to be told to somebody: rules give their sentences.
+    #[must_use]
+    pub fn in_words(self) -> Self {
+        Self { in_words: true, ..self }
+    }
+
+    /// A rule's sentence, made only where somebody will read it: most verdicts are weighed and not told.
+    pub fn says(&self, why: impl FnOnce() -> String) -> String {
+        if self.in_words { why() } else { String::new() }
+    }
+
+    /// Registered name of a port of this socket's protocol.
+    #[must_use]
+    pub fn service(&self, port: u16) -> Option<&'a str> {
+        self.services.name(service_protocol(self.socket.protocol), port)
+    }
+
+    /// Registered name of its local port.
+    #[must_use]
+    pub fn local_service(&self) -> Option<&'a str> {
+        self.service(self.socket.local.port)
+    }
+
+    /// Registered name of the port at the serving end of its session.
+    #[must_use]
+    pub fn session_service(&self, session: &Session<'_>) -> Option<&'a str> {
+        self.service(serving_port(session.direction, self.socket.local.port, session.remote.port))
     }
 }
 
@@ -125,7 +153,6 @@ struct Context<'a> {
     owner: Option<&'a Process>,
     host: &'a Host,
     policy: &'a Policy,
-    services: &'a Services,
 }
 
 impl<'a> Context<'a> {
@@ -173,12 +200,10 @@ impl<'a> Context<'a> {
         datagrams: Option<u64>,
     ) -> Session<'a> {
         let class = self.host.class(self.socket.netns, remote.ip);
-        let serving = serving_port(direction, self.socket.local.port, remote.port);
         Session {
             remote,
             class,
             direction,
-            service: self.services.name(service_protocol(self.socket.protocol), serving),
             explained: self.explain(Kind::Session, Some((direction, remote, class))),
             datagrams,
         }

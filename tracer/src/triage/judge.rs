@@ -28,37 +28,66 @@ pub const RULES: &[Rule] = &[
     Rule { id: "unknown-service", check: scope::unknown_service },
 ];
 
+/// The rule that hands the verdict over to the twin.
+const TWIN: &str = "udp-twin";
+
 /// What the rules come to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Judgement {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Weight {
     /// The verdict.
     pub verdict: Verdict,
-    /// The rules that spoke, worst first.
-    pub rules: Vec<Spoken>,
-    /// Name of the policy entry that explains the socket, or its session.
-    pub explained_by: Option<String>,
     /// False where the verdict is a twin's, which is flagged itself.
     pub flagged: bool,
 }
 
-/// Judges a socket; `twin` judges the listener that a UDP port shares its port with.
-#[must_use]
-pub fn judge<'a>(facts: &Facts<'a>, twin: impl FnOnce(&Facts<'a>) -> Option<Judgement>) -> Judgement {
-    let mut spoken: Vec<(Evidence, &'static str)> =
-        RULES.iter().filter_map(|rule| Some(((rule.check)(facts)?, rule.id))).collect();
-    spoken.sort_by_key(|(evidence, _)| std::cmp::Reverse(evidence.verdict));
-    let own = spoken.iter().filter_map(|(evidence, _)| evidence.verdict).max();
-    let explained = facts.explained.or(facts.session.and_then(|session| session.explained));
-    let ground = if explained.is_some() { Verdict::Explained } else { Verdict::Ok };
-    let own = own.map_or(ground, |own| own.max(ground));
-    let twins = spoken.iter().any(|(_, id)| *id == "udp-twin").then(|| twin(facts)).flatten();
-    let rules = spoken.into_iter().map(|(evidence, rule)| Spoken { rule, why: evidence.why }).collect();
-    Judgement {
-        verdict: twins.map_or(own, |twin| twin.verdict.max(own)),
-        rules,
-        explained_by: explained.map(str::to_owned),
-        flagged: own.is_flagged(),
+/// What the rules come to, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    /// What they come to.
+    pub weight: Weight,
+    /// The rules that spoke, worst first.
+    pub rules: Vec<Spoken>,
+    /// Name of the policy entry that explains the socket, or its session.
+    pub explained_by: Option<String>,
+}
+
+/// Weighs a socket without a word; `twin` weighs the listener that a UDP port shares its port with.
+pub fn weigh<'a>(facts: &Facts<'a>, twin: impl FnOnce(&Facts<'a>) -> Option<Verdict>) -> Weight {
+    let (mut worst, mut has_twin) = (None, false);
+    for rule in RULES {
+        let Some(evidence) = (rule.check)(facts) else { continue };
+        worst = worst.max(evidence.verdict);
+        has_twin |= rule.id == TWIN;
     }
+    conclude(facts, worst, has_twin.then(|| twin(facts)).flatten())
+}
+
+/// Judges a socket, as [`weigh`] does.
+#[must_use]
+pub fn judge<'a>(facts: &Facts<'a>, twin: impl FnOnce(&Facts<'a>) -> Option<Verdict>) -> Judgement {
+    let mut spoken: Vec<(Option<Verdict>, Spoken)> = Vec::new();
+    for rule in RULES {
+        let Some(Evidence { verdict, why }) = (rule.check)(facts) else { continue };
+        spoken.push((verdict, Spoken { rule: rule.id, why }));
+    }
+    spoken.sort_by_key(|(verdict, _)| std::cmp::Reverse(*verdict));
+    let worst = spoken.iter().filter_map(|(verdict, _)| *verdict).max();
+    let has_twin = spoken.iter().any(|(_, spoken)| spoken.rule == TWIN);
+    Judgement {
+        weight: conclude(facts, worst, has_twin.then(|| twin(facts)).flatten()),
+        rules: spoken.into_iter().map(|(_, spoken)| spoken).collect(),
+        explained_by: explained(facts).map(str::to_owned),
+    }
+}
+
+fn conclude(facts: &Facts<'_>, worst: Option<Verdict>, twin: Option<Verdict>) -> Weight {
+    let ground = if explained(facts).is_some() { Verdict::Explained } else { Verdict::Ok };
+    let own = worst.map_or(ground, |worst| worst.max(ground));
+    Weight { verdict: twin.map_or(own, |twin| twin.max(own)), flagged: own.is_flagged() }
+}
+
+fn explained<'a>(facts: &Facts<'a>) -> Option<&'a str> {
+    facts.explained.or(facts.session.and_then(|session| session.explained))
 }
 
 #[cfg(test)]

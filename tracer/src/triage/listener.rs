@@ -11,17 +11,20 @@ pub(super) fn unexplained_listener(facts: &Facts<'_>) -> Option<Evidence> {
     if !is_unexplained(facts) {
         return None;
     }
-    let port = facts.socket.local.port;
-    let service = facts.local_service.map(|name| format!(" ({name})")).unwrap_or_default();
-    let why = format!("TCP port {port}{service} is open on {} and nothing explains it", reach(facts));
-    Some(Evidence::leads_to(Verdict::Research, why))
+    let why = || {
+        let port = facts.socket.local.port;
+        let service = facts.local_service().map(|name| format!(" ({name})")).unwrap_or_default();
+        format!("TCP port {port}{service} is open on {} and nothing explains it", reach(facts))
+    };
+    Some(Evidence::leads_to(Verdict::Research, facts.says(why)))
 }
 
 /// A socket in LISTEN has a remote address.
 pub(super) fn listen_with_remote(facts: &Facts<'_>) -> Option<Evidence> {
     let remote = facts.socket.remote.filter(|_| facts.socket.is_listener())?;
-    let why = format!("the socket listens and yet has a remote address, {} port {}", remote.ip, remote.port);
-    Some(Evidence::leads_to(Verdict::Suspicious, why))
+    let why =
+        || format!("the socket listens and yet has a remote address, {} port {}", remote.ip, remote.port);
+    Some(Evidence::leads_to(Verdict::Suspicious, facts.says(why)))
 }
 
 /// The condition of [`unexplained_listener`].

@@ -10,9 +10,11 @@ pub(super) fn loopback_relay(facts: &Facts<'_>) -> Option<Evidence> {
     if !facts.socket.is_listener() || facts.scope != BindScope::Loopback || facts.explained.is_some() {
         return None;
     }
-    let why = format!(
-        "the process that listens on {} port {} also talks to {} port {}: a tunnel or a pivot looks like this",
-        facts.socket.local.ip, facts.socket.local.port, remote.ip, remote.port,
-    );
-    Some(Evidence::leads_to(Verdict::Suspicious, why))
+    let why = || {
+        format!(
+            "the process that listens on {} port {} also talks to {} port {}: a tunnel or a pivot looks like this",
+            facts.socket.local.ip, facts.socket.local.port, remote.ip, remote.port,
+        )
+    };
+    Some(Evidence::leads_to(Verdict::Suspicious, facts.says(why)))
 }

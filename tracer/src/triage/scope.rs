@@ -5,12 +5,14 @@ use crate::{model::address::BindScope, output::Verdict};
 
 /// The bind scope is loopback, or the remote is loopback or this host itself.
 pub(super) fn loopback_only(facts: &Facts<'_>) -> Option<Evidence> {
-    let class = facts.session.map(|session| session.class);
     let why = match (facts.scope, facts.session) {
-        (BindScope::Loopback, _) => format!("{} is reachable from this machine only", facts.socket.local.ip),
-        (_, Some(session)) if !session.is_remote() => {
-            format!("the remote {} is this machine itself ({})", session.remote.ip, class?.as_str())
+        (BindScope::Loopback, _) => {
+            facts.says(|| format!("{} is reachable from this machine only", facts.socket.local.ip))
         }
+        (_, Some(session)) if !session.is_remote() => facts.says(|| {
+            let (ip, class) = (session.remote.ip, session.class.as_str());
+            format!("the remote {ip} is this machine itself ({class})")
+        }),
         _ => return None,
     };
     Some(Evidence::leads_to(Verdict::Ok, why))
@@ -18,15 +20,15 @@ pub(super) fn loopback_only(facts: &Facts<'_>) -> Option<Evidence> {
 
 /// The serving port is in no service table; only said of what is unexplained.
 pub(super) fn unknown_service(facts: &Facts<'_>) -> Option<Evidence> {
-    let protocol = facts.socket.protocol.as_str();
     let port = if super::listener::is_unexplained(facts) || super::udp::is_unexplained(facts) {
-        facts.local_service.is_none().then_some(facts.socket.local.port)
-    } else if let Some(session) = super::session::unexplained(facts) {
-        let port = serving_port(session.direction, facts.socket.local.port, session.remote.port);
-        session.service.is_none().then_some(port)
+        facts.socket.local.port
     } else {
-        None
+        let session = super::session::unexplained(facts)?;
+        serving_port(session.direction, facts.socket.local.port, session.remote.port)
     };
-    let port = port.filter(|port| *port != 0)?;
-    Some(Evidence::adds(format!("port {port}/{protocol} is in no service table")))
+    if port == 0 || facts.service(port).is_some() {
+        return None;
+    }
+    let protocol = facts.socket.protocol.as_str();
+    Some(Evidence::adds(facts.says(|| format!("port {port}/{protocol} is in no service table"))))
 }

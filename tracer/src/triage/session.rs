@@ -12,6 +12,10 @@ use crate::{
 /// A session with a real remote that nothing explains.
 pub(super) fn unexplained_session(facts: &Facts<'_>) -> Option<Evidence> {
     let session = unexplained(facts)?;
+    Some(Evidence::leads_to(Verdict::Research, facts.says(|| describe(facts, &session))))
+}
+
+fn describe(facts: &Facts<'_>, session: &Session<'_>) -> String {
     let kind = match session.datagrams {
         None => "TCP session".to_owned(),
         Some(0) => "connected UDP socket".to_owned(),
@@ -24,18 +28,17 @@ pub(super) fn unexplained_session(facts: &Facts<'_>) -> Option<Evidence> {
         None => "",
     };
     let preposition = if session.direction == Some(Direction::Inbound) { "from" } else { "to" };
-    let service = session.service.map(|name| format!(" ({name})")).unwrap_or_default();
+    let service = facts.session_service(session).map(|name| format!(" ({name})")).unwrap_or_default();
     let serving = match session.direction {
         Some(Direction::Inbound) => format!(", local port {}{service}", facts.socket.local.port),
         Some(Direction::Outbound) | None => format!(" port {}{service}", session.remote.port),
     };
     let outcome = if facts.socket.state == State::SynSent { ", not answered yet" } else { "" };
-    let why = format!(
+    format!(
         "{opened}{kind} {preposition} {} address {}{serving}{outcome}; nothing explains it",
         session.class.as_str(),
         session.remote.ip,
-    );
-    Some(Evidence::leads_to(Verdict::Research, why))
+    )
 }
 
 /// An active socket without a remote address.
@@ -45,8 +48,8 @@ pub(super) fn active_without_remote(facts: &Facts<'_>) -> Option<Evidence> {
     if !active || socket.remote.is_some() {
         return None;
     }
-    let why = format!("the socket is in state {} and yet has no remote address", socket.state.as_str());
-    Some(Evidence::leads_to(Verdict::Suspicious, why))
+    let why = || format!("the socket is in state {} and yet has no remote address", socket.state.as_str());
+    Some(Evidence::leads_to(Verdict::Suspicious, facts.says(why)))
 }
 
 /// The session that [`unexplained_session`] speaks of.

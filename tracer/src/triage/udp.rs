@@ -14,26 +14,31 @@ pub(super) fn unexplained_udp(facts: &Facts<'_>) -> Option<Evidence> {
     if !is_unexplained(facts) {
         return None;
     }
-    let port = facts.socket.local.port;
-    let service = facts.local_service.map(|name| format!(" ({name})")).unwrap_or_default();
-    let role = match facts.socket.datagrams.port {
-        PortOrigin::Chosen => "the program chose the port",
-        PortOrigin::Bind => "the program bound it and left the port to the kernel",
-        PortOrigin::Autobind => "it receives from peers that it did not call",
+    let why = || {
+        let port = facts.socket.local.port;
+        let service = facts.local_service().map(|name| format!(" ({name})")).unwrap_or_default();
+        let role = match facts.socket.datagrams.port {
+            PortOrigin::Chosen => "the program chose the port",
+            PortOrigin::Bind => "the program bound it and left the port to the kernel",
+            PortOrigin::Autobind => "it receives from peers that it did not call",
+        };
+        format!(
+            "UDP port {port}{service} is open on {}, has no TCP twin ({role}), and nothing explains it",
+            reach(facts)
+        )
     };
-    let why = format!(
-        "UDP port {port}{service} is open on {}, has no TCP twin ({role}), and nothing explains it",
-        reach(facts)
-    );
-    Some(Evidence::leads_to(Verdict::Research, why))
+    Some(Evidence::leads_to(Verdict::Research, facts.says(why)))
 }
 
 /// The same program listens on the same TCP port: look there.
 pub(super) fn udp_twin(facts: &Facts<'_>) -> Option<Evidence> {
     let twin = twin(facts, true)?;
-    let port = facts.socket.local.port;
-    let who = name(twin.listener.owner.as_deref());
-    Some(Evidence::adds(format!("TCP port {port} of {who} is its twin: the verdict is that port's")))
+    let why = || {
+        let port = facts.socket.local.port;
+        let who = name(twin.listener.owner.as_deref());
+        format!("TCP port {port} of {who} is its twin: the verdict is that port's")
+    };
+    Some(Evidence::adds(facts.says(why)))
 }
 
 /// Another program or user listens on the same TCP port.
@@ -42,10 +47,12 @@ pub(super) fn twin_other_owner(facts: &Facts<'_>) -> Option<Evidence> {
     if facts.explained.is_some() {
         return None;
     }
-    let port = facts.socket.local.port;
-    let (own, other) = (name(facts.owner), name(twin.listener.owner.as_deref()));
-    let why = format!("UDP port {port} belongs to {own}, but TCP port {port} to {other}");
-    Some(Evidence::leads_to(Verdict::Suspicious, why))
+    let why = || {
+        let port = facts.socket.local.port;
+        let (own, other) = (name(facts.owner), name(twin.listener.owner.as_deref()));
+        format!("UDP port {port} belongs to {own}, but TCP port {port} to {other}")
+    };
+    Some(Evidence::leads_to(Verdict::Suspicious, facts.says(why)))
 }
 
 /// The condition of [`unexplained_udp`].

@@ -3,12 +3,22 @@
 use serde_json::Value;
 
 use super::*;
-use crate::{model::event::State, output::Verdict, sink::samples};
+use crate::{
+    model::event::State,
+    output::{EventKind, Report, Verdict},
+    sink::samples,
+};
 
 fn line(output: &Output, seq: u64, flag_seq: Option<u64>) -> String {
     let place = Place { seq, flag_seq, clock_offset: samples::CLOCK_OFFSET };
-    let mut bytes = Vec::new();
-    render(output, place, &mut bytes).unwrap();
+    let (mut renderer, mut bytes) = (Renderer::default(), Vec::new());
+    for _ in 0..2 {
+        // The second time what is known of the process is known already.
+        bytes.clear();
+        renderer.render(output, place, &mut bytes).unwrap();
+        let by_serde = reference::line(output, place);
+        assert!(by_serde.is_empty() || bytes == format!("{by_serde}\n").into_bytes());
+    }
     let text = String::from_utf8(bytes).unwrap();
     let line = text.strip_suffix('\n').unwrap();
     assert!(!line.contains('\n'));
@@ -133,4 +143,34 @@ fn the_end_counts() {
         r#""flags":3,"clears":1,"lost":5,"rules":{"unexplained-listener":2,"unexplained-session":1}}"#
     );
     assert_eq!(line(&samples::finish(), 4, None), expected);
+}
+
+/// Every optional part, known and not, and texts that must be escaped: by hand as serde does.
+#[test]
+fn what_is_written_by_hand_is_what_serde_writes() {
+    let texts = [None, Some(String::new()), Some("\"quoted\" \\ back\nline \u{1} \u{e9}".to_owned())];
+    let numbers = [None, Some(0), Some(u64::MAX)];
+    let kinds = [EventKind::Failed, EventKind::Close, EventKind::Udp, EventKind::Seen];
+    let sessions = kinds.map(|event| samples::session(event, State::SynSent));
+    for base in sessions.into_iter().chain([samples::listener(), samples::udp_server()]) {
+        for (text, number) in texts.iter().zip(numbers) {
+            let mut report = Report {
+                error: text.clone(),
+                explained_by: text.clone(),
+                process_unknown: text.clone(),
+                bytes_sent: number,
+                bytes_received: number,
+                duration_ms: number,
+                count: number,
+                ..base.clone()
+            };
+            if let Some(remote) = &mut report.socket.remote {
+                remote.service = text.clone();
+                remote.end.ip = if number.is_none() { [9, 0, 100, 255].into() } else { remote.end.ip };
+            }
+            line(&samples::event(report.clone()), 1, None);
+            line(&samples::flag(1, report.clone()), u64::MAX, None);
+            line(&samples::clear(1, report), 7, number);
+        }
+    }
 }

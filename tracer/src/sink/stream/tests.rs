@@ -33,7 +33,7 @@ impl Fake {
 }
 
 impl Out for Fake {
-    fn try_send(&mut self, line: Bytes) -> Result<(), Refused> {
+    fn try_send(&mut self, line: &[u8]) -> Result<(), Refused> {
         if self.waiting >= self.room {
             return Err(Refused::Full);
         }
@@ -41,10 +41,10 @@ impl Out for Fake {
         Ok(())
     }
 
-    fn send(&mut self, line: Bytes) {
+    fn send(&mut self, line: &[u8]) {
         assert_eq!(line.iter().filter(|&&byte| byte == b'\n').count(), 1);
         self.waiting += 1;
-        self.lines.push(serde_json::from_slice(&line).unwrap());
+        self.lines.push(serde_json::from_slice(line).unwrap());
     }
 
     fn has_room(&self) -> bool {

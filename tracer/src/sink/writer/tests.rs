@@ -4,14 +4,15 @@ use std::{
     fs::File,
     io::{BufRead, BufReader, Read},
     os::unix::net::UnixDatagram,
+    time::Instant,
 };
 
 use super::*;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-fn line(number: usize) -> Bytes {
-    Bytes::from(format!("{number:07}\n"))
+fn line(number: usize) -> Vec<u8> {
+    format!("{number:07}\n").into_bytes()
 }
 
 fn full() -> OwnedFd {
@@ -25,7 +26,7 @@ fn closed_pipe() -> OwnedFd {
 /// Sends lines until one is refused; returns how many were taken.
 fn send_until_refused(writer: &mut Writer) -> (usize, Refused) {
     for number in 0.. {
-        if let Err(why) = writer.try_send(line(number)) {
+        if let Err(why) = writer.try_send(&line(number)) {
             return (number, why);
         }
     }
@@ -41,7 +42,7 @@ fn every_line_arrives_in_its_order() {
         text
     });
     let mut writer = Writer::new(fd, 1 << 20).unwrap();
-    (0..50_000).for_each(|number| writer.try_send(line(number)).unwrap());
+    (0..50_000).for_each(|number| writer.try_send(&line(number)).unwrap());
     assert_eq!(writer.finish(LIMIT), Delivery { undelivered: 0, ended: None });
     let expected: String = (0..50_000).map(|number| format!("{number:07}\n")).collect();
     assert!(reading.join().unwrap() == expected);
@@ -53,7 +54,8 @@ fn a_line_is_written_at_once() {
     let mut reader = BufReader::new(File::from(reader));
     let mut writer = Writer::new(fd, 1024).unwrap();
     for number in 0..100 {
-        writer.try_send(line(number)).unwrap();
+        writer.try_send(&line(number)).unwrap();
+        writer.flush();
         let mut text = String::new();
         reader.read_line(&mut text).unwrap();
         assert_eq!(text, format!("{number:07}\n"));
@@ -72,7 +74,8 @@ fn lines_that_come_fast_are_written_together() {
         }
         sizes
     });
-    (0..10_000).for_each(|number| writer.try_send(line(number)).unwrap());
+    (0..10_000).for_each(|number| writer.try_send(&line(number)).unwrap());
+    writer.flush();
     let sizes = reading.join().unwrap();
     assert!(sizes.len() < 5_000, "{} writes", sizes.len());
     assert!(sizes.iter().all(|size| size % 8 == 0), "a line was cut: {sizes:?}");
@@ -116,15 +119,15 @@ fn there_is_room_again_once_half_was_read() {
     while !writer.has_room() {
         reader.read_line(&mut text).unwrap();
     }
-    writer.try_send(line(1)).unwrap();
+    writer.try_send(&line(1)).unwrap();
 }
 
 #[test]
 fn a_line_beyond_the_bound_is_taken_when_nothing_waits() {
     let (reader, fd) = rustix::pipe::pipe().unwrap();
     let mut writer = Writer::new(fd, 4).unwrap();
-    writer.try_send(line(1)).unwrap();
-    writer.send(line(2));
+    writer.try_send(&line(1)).unwrap();
+    writer.send(&line(2));
     assert_eq!(writer.finish(LIMIT).undelivered, 0);
     let mut text = String::new();
     File::from(reader).read_to_string(&mut text).unwrap();
@@ -137,7 +140,7 @@ fn a_closed_pipe_is_told_as_closed() {
     let (_, why) = send_until_refused(&mut writer);
     assert!(why == Refused::Ended || why == Refused::Full);
     assert_eq!(block_on(writer.wait_ended()), Ended::Closed);
-    assert_eq!(writer.try_send(line(1)), Err(Refused::Ended));
+    assert_eq!(writer.try_send(&line(1)), Err(Refused::Ended));
     assert_eq!(writer.finish(LIMIT).ended, Some(Ended::Closed));
 }
 
@@ -153,7 +156,8 @@ fn a_reader_that_goes_is_noticed_without_a_line() {
 #[test]
 fn a_full_disk_is_told_as_failed() {
     let mut writer = Writer::new(full(), 1024).unwrap();
-    writer.try_send(line(1)).unwrap();
+    writer.try_send(&line(1)).unwrap();
+    writer.flush();
     assert_eq!(block_on(writer.wait_ended()), Ended::Failed(Errno::NOSPC));
     let delivery = writer.finish(LIMIT);
     assert_eq!(delivery, Delivery { undelivered: 1, ended: Some(Ended::Failed(Errno::NOSPC)) });
@@ -165,7 +169,7 @@ fn a_non_blocking_descriptor_is_waited_for() {
     rustix::io::ioctl_fionbio(&fd, true).unwrap();
     let reading = thread::spawn(move || BufReader::new(File::from(reader)).lines().count());
     let mut writer = Writer::new(fd, 1 << 20).unwrap();
-    (0..50_000).for_each(|number| writer.try_send(line(number)).unwrap());
+    (0..50_000).for_each(|number| writer.try_send(&line(number)).unwrap());
     assert_eq!(writer.finish(LIMIT).undelivered, 0);
     assert_eq!(reading.join().unwrap(), 50_000);
 }
@@ -174,14 +178,34 @@ fn a_non_blocking_descriptor_is_waited_for() {
 fn direct_writes_and_tells_how_it_ended() {
     let (reader, fd) = rustix::pipe::pipe().unwrap();
     let mut direct = Direct::new(fd);
-    direct.try_send(line(1)).unwrap();
-    direct.send(line(2));
+    direct.try_send(&line(1)).unwrap();
+    direct.send(&line(2));
     assert_eq!(BufReader::new(File::from(reader)).lines().next().unwrap().unwrap(), "0000001");
-    assert_eq!(direct.try_send(line(3)), Err(Refused::Ended));
+    assert_eq!(direct.try_send(&line(3)), Err(Refused::Ended));
     assert_eq!(direct.ended(), Some(Ended::Closed));
     let mut direct = Direct::new(full());
-    direct.send(line(1));
+    direct.send(&line(1));
     assert_eq!(direct.ended(), Some(Ended::Failed(Errno::NOSPC)));
+}
+
+#[test]
+fn lines_that_are_put_together_are_written_in_their_order() {
+    let (reader, fd) = rustix::pipe::pipe().unwrap();
+    let reading = thread::spawn(move || io::read_to_string(File::from(reader)).unwrap());
+    let mut direct = Direct::new(fd).together();
+    (0..50_000).for_each(|number| direct.try_send(&line(number)).unwrap());
+    direct.flush();
+    assert_eq!(direct.ended(), None);
+    drop(direct);
+    let expected: String = (0..50_000).map(|number| format!("{number:07}\n")).collect();
+    assert!(reading.join().unwrap() == expected);
+}
+
+#[test]
+fn lines_are_counted_across_pieces() {
+    for (bytes, count) in [(vec![], 0), (vec![b'\n'; 1000], 1000), (b"a\nb\n\nc".repeat(200), 600)] {
+        assert_eq!(lines(&bytes), count);
+    }
 }
 
 fn block_on<F: Future>(future: F) -> F::Output {

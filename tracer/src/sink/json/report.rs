@@ -1,0 +1,206 @@
+//! Records of sockets, the ones that there are many of: written by hand, since most of a line is known before.
+//! A test holds it to what serde writes.
+
+use std::{
+    io::{self, Write},
+    net::IpAddr,
+};
+
+use super::{Head, Moment, process::Processes};
+use crate::{
+    model::event::{Attribution, Endpoint},
+    output::{EventKind, RemoteView, Report, SocketView},
+};
+
+/// Adds a flag, clear or event, without a newline.
+pub(super) fn write(
+    head: &Head,
+    report: &Report,
+    takes_back: bool,
+    processes: &mut Processes,
+    out: &mut Vec<u8>,
+) -> io::Result<()> {
+    begin(head, report, takes_back, out)?;
+    outcome(report, out)?;
+    verdict(report, out)?;
+    socket(&report.socket, out)?;
+    put(out, ",\"process\":");
+    match &report.process {
+        Some(process) => processes.write(process, head.place.clock_offset, out)?,
+        None => put(out, "null"),
+    }
+    put(out, "}");
+    Ok(())
+}
+
+fn begin(head: &Head, report: &Report, takes_back: bool, out: &mut Vec<u8>) -> io::Result<()> {
+    put(out, "{\"schema\":");
+    number(out, super::SCHEMA);
+    put(out, ",\"record\":\"");
+    put(out, head.record);
+    put(out, "\",\"seq\":");
+    number(out, head.place.seq);
+    put(out, ",\"time\":\"");
+    put(out, Moment::new(head.time).as_str());
+    put(out, "\",\"event\":\"");
+    put(out, report.event.as_str());
+    put(out, "\"");
+    if takes_back {
+        put(out, ",\"flag_seq\":");
+        number_or_null(out, head.place.flag_seq);
+    }
+    if report.event == EventKind::Failed || report.error.is_some() {
+        put(out, ",\"error\":");
+        text_or_null(out, report.error.as_deref())?;
+    }
+    Ok(())
+}
+
+/// What only some events have; where one has it, the value may still not be known.
+fn outcome(report: &Report, out: &mut Vec<u8>) -> io::Result<()> {
+    let closed = report.event == EventKind::Close;
+    for (name, value) in [
+        (",\"bytes_sent\":", report.bytes_sent),
+        (",\"bytes_received\":", report.bytes_received),
+        (",\"duration_ms\":", report.duration_ms),
+    ] {
+        if closed || value.is_some() {
+            put(out, name);
+            number_or_null(out, value);
+        }
+    }
+    if let Some(count) = report.count {
+        put(out, ",\"count\":");
+        number(out, count);
+    }
+    put(out, ",\"attribution\":\"");
+    put(out, attribution(report.attribution));
+    put(out, "\"");
+    if let Some(why) = &report.process_unknown {
+        put(out, ",\"process_unknown\":");
+        text(out, why)?;
+    }
+    Ok(())
+}
+
+fn attribution(attribution: Attribution) -> &'static str {
+    match attribution {
+        Attribution::Exact => "exact",
+        Attribution::Holder => "holder",
+        Attribution::Listener => "listener",
+        Attribution::Unknown => "unknown",
+    }
+}
+
+fn verdict(report: &Report, out: &mut Vec<u8>) -> io::Result<()> {
+    put(out, ",\"verdict\":\"");
+    put(out, report.verdict.as_str());
+    put(out, "\",\"rules\":[");
+    for (index, spoken) in report.rules.iter().enumerate() {
+        put(out, if index == 0 { "{\"id\":\"" } else { ",{\"id\":\"" });
+        put(out, spoken.rule);
+        put(out, "\",\"why\":");
+        text(out, &spoken.why)?;
+        put(out, "}");
+    }
+    put(out, "]");
+    if let Some(name) = &report.explained_by {
+        put(out, ",\"explained_by\":");
+        text(out, name)?;
+    }
+    Ok(())
+}
+
+fn socket(socket: &SocketView, out: &mut Vec<u8>) -> io::Result<()> {
+    put(out, ",\"socket\":{\"id\":\"");
+    number(out, socket.id.0);
+    put(out, "\",\"netns\":");
+    number_or_null(out, socket.netns);
+    put(out, ",\"protocol\":\"");
+    put(out, socket.protocol.as_str());
+    put(out, "\",\"family\":\"");
+    put(out, socket.family.as_str());
+    put(out, "\",\"state\":\"");
+    put(out, socket.state.as_str());
+    put(out, "\",\"local\":");
+    end(socket.local, out)?;
+    put(out, ",\"scope\":\"");
+    put(out, socket.scope.as_str());
+    put(out, "\"},\"remote\":");
+    match &socket.remote {
+        Some(there) => remote(there, out)?,
+        None => put(out, "null"),
+    }
+    put(out, ",\"direction\":");
+    word_or_null(out, socket.direction.map(|direction| direction.as_str()));
+    put(out, ",\"role\":");
+    word_or_null(out, socket.role.map(|role| role.as_str()));
+    put(out, "}");
+    Ok(())
+}
+
+fn remote(remote: &RemoteView, out: &mut Vec<u8>) -> io::Result<()> {
+    end(remote.end, out)?;
+    put(out, ",\"class\":\"");
+    put(out, remote.class.as_str());
+    put(out, "\",\"service\":");
+    text_or_null(out, remote.service.as_deref())?;
+    put(out, "}");
+    Ok(())
+}
+
+/// The beginning of an object with address and port; a port of 0 is not known.
+fn end(end: Endpoint, out: &mut Vec<u8>) -> io::Result<()> {
+    put(out, "{\"ip\":\"");
+    match end.ip {
+        IpAddr::V4(ip) => {
+            for (index, octet) in ip.octets().into_iter().enumerate() {
+                put(out, if index == 0 { "" } else { "." });
+                number(out, octet);
+            }
+        }
+        IpAddr::V6(ip) => write!(out, "{ip}")?,
+    }
+    put(out, "\",\"port\":");
+    number_or_null(out, (end.port != 0).then_some(end.port));
+    Ok(())
+}
+
+fn put(out: &mut Vec<u8>, text: &str) {
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn number(out: &mut Vec<u8>, number: impl itoa::Integer) {
+    put(out, itoa::Buffer::new().format(number));
+}
+
+fn number_or_null(out: &mut Vec<u8>, value: Option<impl itoa::Integer>) {
+    match value {
+        Some(value) => number(out, value),
+        None => put(out, "null"),
+    }
+}
+
+/// A word of our own, in which nothing is to be escaped.
+fn word_or_null(out: &mut Vec<u8>, word: Option<&str>) {
+    match word {
+        Some(word) => {
+            put(out, "\"");
+            put(out, word);
+            put(out, "\"");
+        }
+        None => put(out, "null"),
+    }
+}
+
+fn text(out: &mut Vec<u8>, text: &str) -> io::Result<()> {
+    Ok(serde_json::to_writer(out, text)?)
+}
+
+fn text_or_null(out: &mut Vec<u8>, value: Option<&str>) -> io::Result<()> {
+    match value {
+        Some(value) => text(out, value)?,
+        None => put(out, "null"),
+    }
+    Ok(())
+}
