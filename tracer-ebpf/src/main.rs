@@ -4,6 +4,7 @@
 //! are the only readers of kernel structures, `emit` the only writer to the ring. Policy and text
 //! are kept out.
 #![no_std]
+#![feature(asm_experimental_arch)]
 #![no_main]
 
 mod emit;

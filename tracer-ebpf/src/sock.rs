@@ -170,7 +170,8 @@ impl Sock {
         if self.family() == INET {
             return self.remote_v4() & LOOPBACK_MASK == LOOPBACK_NET;
         }
-        let (high, low): (u64, u64) = (load(self.at, offset!(v6_daddr)), load(self.at, offset!(v6_daddr) + 8));
+        let (high, low): (u64, u64) =
+            (load(self.at, offset!(v6_daddr)), load(self.at, offset!(v6_daddr) + 8));
         is_loopback(high, low)
     }
 

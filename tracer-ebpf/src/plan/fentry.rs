@@ -44,7 +44,8 @@ pub(crate) fn tcp_v6_connect(ctx: FExitContext) -> i32 {
 #[fexit(function = "inet_csk_listen_start")]
 pub(crate) fn listen_start(ctx: FExitContext) -> i32 {
     if let Some(sk) = wanted!("listen_start", ctx.arg(0))
-        && sk.state() == LISTEN && sk.is_tcp()
+        && sk.state() == LISTEN
+        && sk.is_tcp()
     {
         tcp::in_context(sk, sk.cookie(), KIND_LISTEN);
     }
@@ -115,7 +116,8 @@ pub(crate) fn inet6_bind(ctx: FExitContext) -> i32 {
 pub(crate) fn udp_connect(ctx: FExitContext) -> i32 {
     let result: i32 = ctx.arg(3);
     if let Some(sk) = wanted!("udp_connect", ctx.arg(0))
-        && result == 0 && sk.family() == INET
+        && result == 0
+        && sk.family() == INET
     {
         udp::connect(sk);
     }

@@ -5,11 +5,7 @@
 
 use core::ffi::c_void;
 
-use crate::{
-    handlers::seen,
-    sock::plain,
-    task::Task,
-};
+use crate::{handlers::seen, sock::plain, task::Task};
 
 /// `struct bpf_iter__tcp { meta; sk_common; uid }`
 #[unsafe(no_mangle)]

@@ -72,10 +72,10 @@ pub(crate) fn k_tcp_v4_connect_entry(ctx: ProbeContext) -> u32 {
 /// The error of a connect that sent no packet stands nowhere but in what the function returns.
 #[kretprobe(function = "tcp_v4_connect")]
 pub(crate) fn k_tcp_v4_connect(ctx: RetProbeContext) -> u32 {
-    if let Some(call) = leave(TCP_V4_CONNECT) {
-        if let Some(sk) = wanted!("k_tcp_v4_connect", call.socket as *const u8) {
-            tcp::refused(sk, call.address as *const u8, ctx.ret());
-        }
+    if let Some(call) = leave(TCP_V4_CONNECT)
+        && let Some(sk) = wanted!("k_tcp_v4_connect", call.socket as *const u8)
+    {
+        tcp::refused(sk, call.address as *const u8, ctx.ret());
     }
     0
 }
@@ -90,10 +90,10 @@ pub(crate) fn k_tcp_v6_connect_entry(ctx: ProbeContext) -> u32 {
 /// As [`k_tcp_v4_connect`].
 #[kretprobe(function = "tcp_v6_connect")]
 pub(crate) fn k_tcp_v6_connect(ctx: RetProbeContext) -> u32 {
-    if let Some(call) = leave(TCP_V6_CONNECT) {
-        if let Some(sk) = wanted!("k_tcp_v6_connect", call.socket as *const u8) {
-            tcp::refused(sk, call.address as *const u8, ctx.ret());
-        }
+    if let Some(call) = leave(TCP_V6_CONNECT)
+        && let Some(sk) = wanted!("k_tcp_v6_connect", call.socket as *const u8)
+    {
+        tcp::refused(sk, call.address as *const u8, ctx.ret());
     }
     0
 }
@@ -102,7 +102,8 @@ pub(crate) fn k_tcp_v6_connect(ctx: RetProbeContext) -> u32 {
 #[kprobe(function = "inet_hash")]
 pub(crate) fn k_hash(ctx: ProbeContext) -> u32 {
     if let Some(sk) = wanted!("k_hash", pointer(&ctx, 0))
-        && sk.state() == LISTEN && sk.is_tcp()
+        && sk.state() == LISTEN
+        && sk.is_tcp()
     {
         tcp::in_context(sk, sk.cookie(), KIND_LISTEN);
     }
@@ -113,7 +114,8 @@ pub(crate) fn k_hash(ctx: ProbeContext) -> u32 {
 #[kprobe(function = "inet6_hash")]
 pub(crate) fn k_hash6(ctx: ProbeContext) -> u32 {
     if let Some(sk) = wanted!("k_hash6", pointer(&ctx, 0))
-        && sk.state() == LISTEN && sk.is_tcp()
+        && sk.state() == LISTEN
+        && sk.is_tcp()
     {
         tcp::in_context(sk, sk.cookie(), KIND_LISTEN);
     }
@@ -152,12 +154,11 @@ pub(crate) fn k_inet_bind_entry(ctx: ProbeContext) -> u32 {
 /// Whether bind() succeeded, and with which port, is known at its return.
 #[kretprobe(function = "inet_bind")]
 pub(crate) fn k_inet_bind(ctx: RetProbeContext) -> u32 {
-    if let Some(call) = leave(INET_BIND) {
-        if let Some(sk) = wanted!("k_inet_bind", socket_of(&call))
-            && ctx.ret::<i32>() == 0
-        {
-            udp::bind(sk);
-        }
+    if let Some(call) = leave(INET_BIND)
+        && let Some(sk) = wanted!("k_inet_bind", socket_of(&call))
+        && ctx.ret::<i32>() == 0
+    {
+        udp::bind(sk);
     }
     0
 }
@@ -172,12 +173,11 @@ pub(crate) fn k_inet6_bind_entry(ctx: ProbeContext) -> u32 {
 /// As [`k_inet_bind`].
 #[kretprobe(function = "inet6_bind")]
 pub(crate) fn k_inet6_bind(ctx: RetProbeContext) -> u32 {
-    if let Some(call) = leave(INET6_BIND) {
-        if let Some(sk) = wanted!("k_inet6_bind", socket_of(&call))
-            && ctx.ret::<i32>() == 0
-        {
-            udp::bind(sk);
-        }
+    if let Some(call) = leave(INET6_BIND)
+        && let Some(sk) = wanted!("k_inet6_bind", socket_of(&call))
+        && ctx.ret::<i32>() == 0
+    {
+        udp::bind(sk);
     }
     0
 }
@@ -199,12 +199,12 @@ pub(crate) fn k_udp_connect_entry(ctx: ProbeContext) -> u32 {
 /// The peer and the local end that goes with it are set when the function returns.
 #[kretprobe(function = "__ip4_datagram_connect")]
 pub(crate) fn k_udp_connect(ctx: RetProbeContext) -> u32 {
-    if let Some(call) = leave(IP4_DATAGRAM_CONNECT) {
-        if let Some(sk) = wanted!("k_udp_connect", call.socket as *const u8)
-            && ctx.ret::<i32>() == 0 && sk.family() == INET
-        {
-            udp::connect(sk);
-        }
+    if let Some(call) = leave(IP4_DATAGRAM_CONNECT)
+        && let Some(sk) = wanted!("k_udp_connect", call.socket as *const u8)
+        && ctx.ret::<i32>() == 0
+        && sk.family() == INET
+    {
+        udp::connect(sk);
     }
     0
 }
@@ -219,12 +219,11 @@ pub(crate) fn k_udp6_connect_entry(ctx: ProbeContext) -> u32 {
 /// As [`k_udp_connect`].
 #[kretprobe(function = "__ip6_datagram_connect")]
 pub(crate) fn k_udp6_connect(ctx: RetProbeContext) -> u32 {
-    if let Some(call) = leave(IP6_DATAGRAM_CONNECT) {
-        if let Some(sk) = wanted!("k_udp6_connect", call.socket as *const u8)
-            && ctx.ret::<i32>() == 0
-        {
-            udp::connect(sk);
-        }
+    if let Some(call) = leave(IP6_DATAGRAM_CONNECT)
+        && let Some(sk) = wanted!("k_udp6_connect", call.socket as *const u8)
+        && ctx.ret::<i32>() == 0
+    {
+        udp::connect(sk);
     }
     0
 }

@@ -5,7 +5,7 @@
 //! about a refused line is decided in `stream`.
 
 use std::{
-    io, mem,
+    io,
     os::fd::{AsFd, OwnedFd},
     sync::{
         Arc, OnceLock,
@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::{Bytes, BytesMut};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     io::Errno,
@@ -90,8 +91,8 @@ pub struct Delivery {
 #[derive(Debug)]
 pub struct Writer {
     /// Whole lines that are still to be given to the thread.
-    together: Vec<u8>,
-    chunks: mpsc::Sender<Vec<u8>>,
+    together: BytesMut,
+    chunks: mpsc::Sender<Bytes>,
     taken: u64,
     bound: usize,
     shared: Arc<Shared>,
@@ -152,7 +153,7 @@ impl Writer {
                 watching.end(Ended::Closed);
             }
         })?;
-        let together = Vec::new();
+        let together = BytesMut::new();
         Ok(Self { together, chunks: sender, taken: 0, bound, shared, done, _watched: watched })
     }
 
@@ -213,9 +214,8 @@ impl Out for Writer {
 
     fn flush(&mut self) {
         if !self.together.is_empty() {
-            let next = Vec::with_capacity(self.together.len());
             // When the thread has ended, `ended` tells why.
-            let _ = self.chunks.send(mem::replace(&mut self.together, next));
+            let _ = self.chunks.send(self.together.split().freeze());
         }
     }
 
@@ -230,7 +230,7 @@ impl Out for Writer {
 
 /// Writes chunks as they come until there will be no more. Each ends where a line does: a write of whole lines
 /// cannot mix with what another program writes to the same pipe or file.
-fn write_chunks(chunks: &mpsc::Receiver<Vec<u8>>, fd: &OwnedFd, shared: &Shared) -> Result<(), Ended> {
+fn write_chunks(chunks: &mpsc::Receiver<Bytes>, fd: &OwnedFd, shared: &Shared) -> Result<(), Ended> {
     chunks.iter().try_for_each(|chunk| write_all(fd, &chunk, |part| shared.wrote(part)))
 }
 
