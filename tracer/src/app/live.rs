@@ -36,7 +36,12 @@ use crate::{
 /// Bytes that wait for a reader of stdout before records are dropped and counted.
 const BUFFER: usize = 16 << 20;
 /// Rest between two looks at the ring while there is work: what comes meanwhile costs no wake-up.
-const REST: Duration = Duration::from_millis(1);
+const REST: Duration = Duration::from_millis(2);
+/// Events for which memory is kept from one turn to the next: what a rest brings on a busy machine.
+const KEPT: usize = 4096;
+/// The sockets that are there at the start are told no faster than they are read, for so long; meanwhile the ring holds
+/// what happens.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// After so many rests without a record the ring is taken to be read to its end.
 const QUIET: u32 = 5;
 /// While stdout is behind, how often it is asked whether there is room again.
@@ -140,9 +145,20 @@ impl Run {
     fn baseline(&mut self) -> Result<(), Failure> {
         self.source.baseline(&mut self.events).map_err(|e| Failure::Unsupported(e.to_string()))?;
         self.events.push(Event { at: boot_now(), fact: Fact::Ready });
-        self.deliver()?;
+        let until = Instant::now() + PATIENCE;
+        for event in std::mem::take(&mut self.events) {
+            self.pipeline.take(&event)?;
+            self.await_room(until);
+        }
         self.pipeline.stream.flush();
         self.pipeline.flush()
+    }
+
+    fn await_room(&self, until: Instant) {
+        let out = self.pipeline.stream.out();
+        while !out.has_room() && out.ended().is_none() && Instant::now() < until {
+            std::thread::sleep(REST);
+        }
     }
 
     async fn watch(&mut self) -> Result<(), Failure> {
@@ -194,9 +210,13 @@ impl Run {
     }
 
     fn deliver(&mut self) -> Result<(), Failure> {
-        // Taken whole: a reading of all sockets must not leave its large buffer behind.
-        let mut events = std::mem::take(&mut self.events).into_iter();
-        events.try_for_each(|event| self.pipeline.take(&event))
+        let mut events = std::mem::take(&mut self.events);
+        let delivered = events.drain(..).try_for_each(|event| self.pipeline.take(&event));
+        // A reading of all sockets must not leave its large buffer behind.
+        if events.capacity() <= KEPT {
+            self.events = events;
+        }
+        delivered
     }
 
     /// Rests while there is work, sleeps when there is none.

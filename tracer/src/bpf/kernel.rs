@@ -73,8 +73,8 @@ impl Kernel {
         })
     }
 
-    /// Creates the maps of the `object` and prepares its programs, which read `settings`. Of a map that `small` names
-    /// only a trace is made: it is not used.
+    /// Creates the maps of the `object` and prepares its programs, which read `settings`. A map that `small` names is not
+    /// going to be used: from now on it has one entry.
     pub(super) fn open(
         &self,
         object: &[u8],

@@ -26,9 +26,9 @@ use tokio::sync::Notify;
 #[cfg(test)]
 mod tests;
 
-/// Lines are put together up to this many bytes for one `write(2)`: what a pipe holds (pipe(7)). A longer
-/// write would give no room back until all of it was read.
-const BATCH: usize = 64 * 1024;
+/// Lines are put together up to this many bytes for one `write(2)`. Each wakes the thread that writes, which costs
+/// more than the writing; a much longer one would give no room back until all of it was read.
+const BATCH: usize = 256 * 1024;
 
 /// Takes lines, each with its newline, and brings them to where they are read.
 pub trait Out {
