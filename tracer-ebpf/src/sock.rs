@@ -161,10 +161,11 @@ impl Sock {
         if cookie == 0 { self.at as u64 } else { cookie }
     }
 
-    /// True for a session with a loopback remote where the user left these aside. A listener has no remote.
+    /// True for a session with a loopback remote where the user left these aside. A socket that was disconnected keeps
+    /// the address and loses the port (`tcp_disconnect`), and may listen then.
     #[inline(always)]
     pub(crate) fn is_aside(self) -> bool {
-        if setting!(loopback_aside) == 0 {
+        if setting!(loopback_aside) == 0 || self.remote_port() == 0 {
             return false;
         }
         if self.family() == INET {

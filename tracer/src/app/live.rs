@@ -67,8 +67,7 @@ pub(super) fn run(args: &LiveArgs) -> Result<u8, Failure> {
 /// No rule looks at a TCP session with a loopback remote; where only flags are wanted, it is not even told by the
 /// kernel.
 fn leaves_loopback_aside(args: &LiveArgs) -> bool {
-    let _ = args;
-    false
+    !args.all && args.watch.record.is_none()
 }
 
 async fn stream(

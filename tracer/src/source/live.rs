@@ -142,7 +142,9 @@ impl Live {
 
     fn is_aside(&self, event: &SocketEvent) -> bool {
         let is_session = !event.protocol.is_datagram();
-        self.loopback_aside && is_session && event.remote.is_some_and(|remote| remote.ip.is_loopback())
+        self.loopback_aside
+            && is_session
+            && event.remote.is_some_and(|remote| remote.port != 0 && remote.ip.is_loopback())
     }
 
     /// By iterators; where they are not to be had, by sock_diag and /proc.
