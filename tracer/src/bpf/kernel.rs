@@ -73,13 +73,13 @@ impl Kernel {
         })
     }
 
-    /// Creates the maps of the `object` and prepares its programs, which read `settings`. A map that `small` names is not
-    /// going to be used: from now on it has one entry.
+    /// Creates the maps of the `object` and prepares its programs, which read `settings`. A map that `unused`
+    /// names has one entry from now on.
     pub(super) fn open(
         &self,
         object: &[u8],
         settings: Settings,
-        small: &'static [&'static str],
+        unused: &'static [&'static str],
     ) -> Result<Ebpf, LoadError> {
         // The loader keeps what it is given; these are some bytes for each plan that is tried.
         let (offsets, settings) = (Box::leak(Box::new(self.offsets)), Box::leak(Box::new(settings)));
@@ -89,7 +89,7 @@ impl Kernel {
             settings.as_bytes(),
             true,
         );
-        for map in small {
+        for map in unused {
             loader.map_max_entries(map, 1);
         }
         loader.load(object).map_err(|e| LoadError::Object(chain(&e)))

@@ -145,7 +145,7 @@ pub fn load(
     for hook in plan.hooks.iter().filter(|hook| hook.required) {
         is_there(kernel, hook.attach).map_err(|why| LoadError::Hook { hook: describe(hook), why })?;
     }
-    let mut ebpf = open(kernel, settings)?;
+    let mut ebpf = open(kernel, settings, &[])?;
     let mut hooks = Hooks::new(Place::find(kernel));
     let (naming, seeing): (Vec<&Hook>, Vec<&Hook>) =
         plan.hooks.iter().partition(|hook| hook.when == When::NoCookie);
@@ -254,8 +254,7 @@ impl<'a> Hooks<'a> {
 /// When the kernel does not take the object.
 pub fn load_iterators(kernel: &Kernel, settings: Settings) -> Result<Iterators, LoadError> {
     let settings = Settings { reads: kernel.reads(None), ..settings };
-    raise_locked_memory();
-    Ok(Iterators::load(kernel.open(OBJECT, settings, STREAM_MAPS)?, &kernel.btf))
+    Ok(Iterators::load(open(kernel, settings, STREAM_MAPS)?, &kernel.btf))
 }
 
 /// What reads the sockets that are there already.
@@ -267,11 +266,15 @@ fn baseline_coverage(iterators: &Iterators) -> Coverage {
     Coverage { event: "seen".to_owned(), by: Some(by), why: None }
 }
 
-/// Opens the object for the programs of a plan.
-pub(super) fn open(kernel: &Kernel, settings: Settings) -> Result<Ebpf, LoadError> {
+/// Opens the object for programs that do not use the maps that `unused` names.
+pub(super) fn open(
+    kernel: &Kernel,
+    settings: Settings,
+    unused: &'static [&'static str],
+) -> Result<Ebpf, LoadError> {
     raise_locked_memory();
     #[cfg_attr(not(feature = "aya-log"), expect(unused_mut, reason = "only logs are taken out"))]
-    let mut ebpf = kernel.open(OBJECT, settings, &[])?;
+    let mut ebpf = kernel.open(OBJECT, settings, unused)?;
     #[cfg(feature = "aya-log")]
     forward_logs(&mut ebpf);
     Ok(ebpf)

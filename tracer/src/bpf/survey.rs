@@ -52,7 +52,7 @@ pub fn survey(kernel: &Kernel) -> Vec<Surveyed> {
 
 fn survey_plan(kernel: &Kernel, plan: &Plan) -> Vec<Surveyed> {
     let place = Place::find(kernel);
-    let mut opened = open(kernel, of_plan(kernel, plan)).map_err(|e| e.to_string());
+    let mut opened = open(kernel, of_plan(kernel, plan), &[]).map_err(|e| e.to_string());
     let programs = plan.hooks.iter().flat_map(|hook| {
         let loaded = match &mut opened {
             Ok(ebpf) => load(ebpf, &place, hook),
@@ -90,7 +90,7 @@ fn names(hook: &Hook) -> impl Iterator<Item = (&'static str, String)> {
 
 fn survey_iterators(kernel: &Kernel) -> Vec<Surveyed> {
     let settings = Settings { reads: kernel.reads(None), ..settings(None, Some(ANY_NETNS)) };
-    let mut opened = open(kernel, settings).map_err(|e| e.to_string());
+    let mut opened = open(kernel, settings, &[]).map_err(|e| e.to_string());
     Iterators::NAMES
         .into_iter()
         .map(|(program, kind)| {
