@@ -79,10 +79,6 @@ pub const DECLARED: &[Declared] = &[
         "sockets-opened-before-the-tracer-are-seen-with-their-holders",
         "whether a program chose a UDP port itself is masked, and then it counts as a service's",
     ),
-    before_6_3("accept-with-null-*"),
-    before_6_3("accept-by-a-server-that-waited-*"),
-    before_6_3("accepts-of-8-servers-*"),
-    before_6_3("way-io-uring-accept*"),
     before_6_3("way-udp-connect-and-*"),
     lacking("kprobes-switched-off-*", "all kprobes of a machine are switched off in guests alone"),
     lacking("way-io-uring-*", "io_uring may be switched off"),
@@ -107,10 +103,10 @@ const fn masked(scenario: &'static str, reason: &'static str) -> Declared {
     Declared { cell: "*/masked", plan: None, scenario, how: How::Fails, reason }
 }
 
-/// What the tracepoint plan sees by the first bytes of a connection.
+/// What the tracepoint plan sees by the length of what is sent.
 const fn before_6_3(scenario: &'static str) -> Declared {
-    let reason = "sock_send_length and sock_recv_length came with 6.3: without them an accept that does not ask for the \
-        peer's address is told when the socket is released, and a connected UDP socket's datagrams are not";
+    let reason = "sock_send_length and sock_recv_length came with 6.3: without them a connected UDP socket's datagrams are \
+        not told";
     let cell = "5.10/*|6.1/*";
     Declared { cell, plan: Some(Plan::Tracepoint), scenario, how: How::Fails, reason }
 }

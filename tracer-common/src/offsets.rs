@@ -70,6 +70,8 @@ pub struct Offsets {
     pub cred: u32,
     /// `cred.euid`
     pub euid: u32,
+    /// `task_struct.stack`
+    pub stack: u32,
     /// `task_struct.comm`
     pub comm: u32,
     /// `msghdr.msg_name`
@@ -86,6 +88,8 @@ pub struct Offsets {
     pub sk_socket: u32,
     /// `sock_common.skc_cookie`
     pub cookie: u32,
+    /// `sk_buff.sk`
+    pub skb_sk: u32,
     /// `sk_buff.head`
     pub skb_head: u32,
     /// `sk_buff.network_header`

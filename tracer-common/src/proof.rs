@@ -2,7 +2,7 @@
 //! namespace, and tells nothing else of it.
 
 /// Programs that leave marks; a program's place here is its slot in the map of marks.
-pub const PROGRAMS: [&str; 52] = [
+pub const PROGRAMS: [&str; 54] = [
     "state_change",
     "state_change_inside",
     "tcp_connect",
@@ -26,6 +26,8 @@ pub const PROGRAMS: [&str; 52] = [
     "getpeername6",
     "send_length",
     "recv_length",
+    "first_packet",
+    "first_read",
     "sock_release",
     "connect4",
     "connect6",

@@ -241,6 +241,12 @@ impl Sock {
         record.bytes_received = received - fin;
     }
 
+    /// True when a TCP connection has sent payload; not known to the kernel, it has not.
+    #[inline(always)]
+    pub(crate) fn has_sent(self, tcp: *const u8) -> bool {
+        offset!(bytes_sent) != ABSENT && load::<u64>(tcp, offset!(bytes_sent)) != 0
+    }
+
     /// Why a connect failed: the socket's error, or what the way of its end tells; `port` is the one
     /// that the socket had, 0 when it got none.
     #[inline(always)]

@@ -61,16 +61,32 @@ impl Task {
     /// task, and seldom the same number. Only where the task's type is known.
     #[inline(always)]
     pub(crate) fn stack_slot(self) -> u64 {
+        self.here() / STACK_SIZE % STACK_SLOTS
+    }
+
+    /// False where the program interrupts the task on another stack. Only where the task's type is known; elsewhere
+    /// always true.
+    #[inline(always)]
+    pub(crate) fn is_on_own_stack(self) -> bool {
+        if setting!(reads) & READS_TASK_TYPE == 0 {
+            return true;
+        }
+        let stack: u64 = load(self.0, offset!(stack));
+        self.here().wrapping_sub(stack) < STACK_SIZE
+    }
+
+    /// An address on the stack that the program runs on.
+    #[inline(always)]
+    fn here(self) -> u64 {
         let mut distance = 0_u64;
         let place = &raw mut distance;
         // The verifier makes a number of a pointer only by subtracting another one; volatile, so that the compiler
         // does not calculate in another order.
         // SAFETY: a live variable; a helper without arguments.
-        let here = unsafe {
+        unsafe {
             place.write_volatile((place as u64).wrapping_sub(self.0 as u64));
             place.read_volatile().wrapping_add(bpf_get_current_task())
-        };
-        here / STACK_SIZE % STACK_SLOTS
+        }
     }
 
     /// Writes the task into the record, with the evidence that ties it to the socket.

@@ -60,6 +60,8 @@ pub enum Order {
     Listen { fd: i32 },
     /// `connect()`.
     Connect { fd: i32, to: SocketAddr },
+    /// `connect()` to `AF_UNSPEC`: the connection is dissolved, the socket is as new.
+    Disconnect { fd: i32 },
     /// Waits until a non-blocking connect is decided; its `SO_ERROR` is the answer.
     AwaitConnect { fd: i32 },
     /// `accept()`, asking for the peer's address or passing NULL.

@@ -66,6 +66,7 @@ impl Stage {
             Order::Bind { fd, to } => rustix::net::bind(self.get(fd)?, &to).map(nothing),
             Order::Listen { fd } => rustix::net::listen(self.get(fd)?, BACKLOG).map(nothing),
             Order::Connect { fd, to } => rustix::net::connect(self.get(fd)?, &to).map(nothing),
+            Order::Disconnect { fd } => rustix::net::connect_unspec(self.get(fd)?).map(nothing),
             Order::AwaitConnect { fd } => await_connect(self.get(fd)?).map(nothing),
             Order::Accept { fd, with_address } => self.accept(fd, with_address),
             Order::LocalAddress { fd } => local_address(self.get(fd)?),

@@ -17,6 +17,7 @@ pub(super) const ALL: &[Scenario] = &[
     scenario("listener-on-a-specific-address-is-flagged", specific),
     scenario("listener-on-loopback-is-left-aside", loopback),
     scenario("listener-without-bind-is-flagged", without_bind),
+    scenario("listener-that-was-a-loopback-session-before-is-flagged-without-all", disguised),
     scenario("listener-that-closes-is-told-once", closes),
     scenario("same-address-in-two-namespaces-are-two-sockets", two_namespaces),
 ];
@@ -103,6 +104,23 @@ fn without_bind(bench: &Bench) -> Result<()> {
     let local = server.local(fd)?;
     ensure!(local.port() != 0, "listen() did not choose a port");
     check_flagged(&listened(&tracer, local)?, server.pid(), "any")
+}
+
+/// A dissolved connection leaves the socket its remote address; sessions with a loopback remote are left aside in the
+/// kernel where only flags are wanted.
+fn disguised(bench: &Bench) -> Result<()> {
+    let network = Network::new()?;
+    let (mut inner, mut server) = (Actor::start(&network.a)?, Actor::start(&network.a)?);
+    inner.listen("127.0.0.1:4445".parse()?)?;
+    let tracer = bench.watch_with(&network, &[])?;
+    let fd = server.connect("127.0.0.1:4445".parse()?)?;
+    server.perform(&Order::Disconnect { fd })?;
+    let local = "0.0.0.0:4444".parse()?;
+    server.perform(&Order::Bind { fd, to: local })?;
+    server.perform(&Order::Listen { fd })?;
+    let record =
+        tracer.wait("the listener's flag", |r| r.flags("unexplained-listener") && r.is_at("tcp", local))?;
+    check_flagged(&record, server.pid(), "any")
 }
 
 fn closes(bench: &Bench) -> Result<()> {

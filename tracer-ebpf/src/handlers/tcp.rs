@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::generated::bpf_skc_to_tcp_sock;
 use tracer_common::{
-    AWAITING_ENTRIES, COUNTER_NO_STATE, FAULT_BYTES, FAULT_PEER, HOW_CALL, KIND_ACCEPT, KIND_CLOSE,
+    AWAITING_ENTRIES, COUNTER_NO_STATE, FAULT_BYTES, FAULT_PEER, HOW_CALL, HOW_FIRST_USE, KIND_ACCEPT, KIND_CLOSE,
     KIND_ESTABLISHED, KIND_FAILED, KIND_INCOMING, READS_BY_PROBE, Record,
 };
 
@@ -101,6 +101,11 @@ fn remember(cookie: u64) {
     *place = cookie;
 }
 
+#[inline(always)]
+fn is_remembered(cookie: u64) -> bool {
+    place(cookie).is_some_and(|place| cookie != 0 && *place == cookie)
+}
+
 /// True once for each connection that is remembered.
 #[inline(always)]
 pub(crate) fn claim(cookie: u64) -> bool {
@@ -174,6 +179,19 @@ pub(crate) fn grafted(sk: Sock) {
 pub(crate) fn first_use(sk: Sock, how: u8) {
     if claim(sk.cookie()) {
         tell_accept(sk, how);
+    }
+}
+
+/// A packet of a TCP socket leaves. When it is the first that carries data, the process that wrote it runs; but not where
+/// the data waited (`MSG_MORE`) and an interrupt sends it.
+#[inline(always)]
+pub(crate) fn first_sent(sk: Sock) {
+    if !is_remembered(sk.cookie()) || !sk.is_tcp() {
+        return;
+    }
+    let tcp = tcp_sock(sk);
+    if !tcp.is_null() && sk.has_sent(tcp) && Task::current().is_on_own_stack() {
+        first_use(sk, HOW_FIRST_USE);
     }
 }
 

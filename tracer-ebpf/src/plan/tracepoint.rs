@@ -18,9 +18,9 @@ use tracer_common::{
 use crate::{
     emit::emit,
     handlers::{forget, peer::Peer, tcp, udp},
-    maps::setting,
+    maps::{offset, setting},
     proof::{is_asked_for, mark, wanted},
-    sock::{CLOSE, ESTABLISHED, INET6, Sock, TCP, UDP, UDPLITE, put_v4},
+    sock::{CLOSE, ESTABLISHED, INET6, Sock, TCP, UDP, UDPLITE, plain, put_v4},
     task::{NO_NETNS_COOKIE, Task},
 };
 
@@ -303,6 +303,28 @@ pub(crate) fn send_length(ctx: BtfTracePointContext) -> i32 {
 pub(crate) fn recv_length(ctx: BtfTracePointContext) -> i32 {
     if let Some(sk) = wanted!("recv_length", ctx.arg(0)) {
         used(sk, ctx.arg(1), ctx.arg(2), DIRECTION_RECEIVED);
+    }
+    0
+}
+
+/// `tcp_rcv_space_adjust(struct sock *sk)`: a process has read from a TCP socket. Where [`recv_length`] is not to be had.
+#[btf_tracepoint(function = "tcp_rcv_space_adjust")]
+pub(crate) fn first_read(ctx: BtfTracePointContext) -> i32 {
+    if let Some(sk) = wanted!("first_read", ctx.arg(0)) {
+        tcp::first_use(sk, HOW_FIRST_USE);
+    }
+    0
+}
+
+/// `net_dev_queue(struct sk_buff *skb)`: a packet leaves. Where [`send_length`] is not to be had.
+#[btf_tracepoint(function = "net_dev_queue")]
+pub(crate) fn first_packet(ctx: BtfTracePointContext) -> i32 {
+    let sk: *const u8 = plain(ctx.arg(0), offset!(skb_sk));
+    if !sk.is_null()
+        && let Some(sk) = wanted!("first_packet", sk)
+        && sk.state() == ESTABLISHED
+    {
+        tcp::first_sent(sk);
     }
     0
 }

@@ -282,7 +282,7 @@ pub const TRACEPOINT: Plan = Plan {
             "send_length",
             Attach::Tracepoint("sock_send_length"),
             &["accept", "udp"],
-            "connected UDP sockets' datagrams; the worker that accepted without asking for the peer's address",
+            "datagrams sent by connected UDP sockets",
         ),
         optional(
             "recv_length",
@@ -290,6 +290,20 @@ pub const TRACEPOINT: Plan = Plan {
             &["accept", "udp"],
             "datagrams received by connected UDP sockets",
         ),
+        optional(
+            "first_packet",
+            Attach::Tracepoint("net_dev_queue"),
+            &["accept"],
+            "the worker that accepted without asking for the peer's address, until it reads or closes",
+        )
+        .when(When::Without("send_length")),
+        optional(
+            "first_read",
+            Attach::Tracepoint("tcp_rcv_space_adjust"),
+            &["accept"],
+            "the worker that accepted without asking for the peer's address, until it writes or closes",
+        )
+        .when(When::Without("recv_length")),
         optional("sock_release", Attach::CgroupSock, &["accept", "close (udp)"], "close of UDP sockets"),
         optional(
             "connect4",
