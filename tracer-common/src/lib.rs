@@ -8,8 +8,10 @@ mod control;
 mod offsets;
 mod proof;
 mod record;
+mod tables;
 
 pub use control::*;
 pub use offsets::*;
 pub use proof::*;
 pub use record::*;
+pub use tables::*;

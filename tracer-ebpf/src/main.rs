@@ -13,6 +13,7 @@ mod maps;
 mod plan;
 mod proof;
 mod sock;
+mod tables;
 mod task;
 
 /// Some helpers are for GPL-compatible programs only.

@@ -2,9 +2,12 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
+    maps::{Array, LruHashMap, PerCpuArray, RingBuf},
 };
-use tracer_common::{AWAITING_ENTRIES, CONTROL_ENTRIES, Offsets, PROGRAMS, Settings, SocketState};
+use tracer_common::{
+    AWAITING_ENTRIES, CONTROL_ENTRIES, FLOW_SETS, FLOW_WAYS, Flow, Offsets, PROGRAMS, SOCKET_SETS, Settings,
+    SocketSet,
+};
 
 use crate::task::STACK_SLOTS;
 
@@ -19,19 +22,20 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
 #[map]
 pub(crate) static CONTROL: Array<u64> = Array::with_max_entries(CONTROL_ENTRIES, MMAPABLE);
 
-/// What a UDP socket exchanged with one peer in one direction.
+/// What UDP sockets exchanged with one peer in one direction, in sets by [`flow_set`](tracer_common::flow_set). User space
+/// maps it.
 #[map]
-pub(crate) static FLOWS: LruHashMap<FlowKey, Flow> = LruHashMap::with_max_entries(65_536, 0);
+pub(crate) static FLOWS: Array<[Flow; FLOW_WAYS]> = Array::with_max_entries(FLOW_SETS, MMAPABLE);
 
 /// Cookies of connections that wait to be accepted, each in its place by [`AWAITING_ENTRIES`]; 0 where there is none. An
 /// array, because a look-up in a large hash costs more than all else that a hook does.
 #[map]
 pub(crate) static AWAITING: Array<u64> = Array::with_max_entries(AWAITING_ENTRIES, 0);
 
-/// What is remembered of a UDP socket, by its key. Filled at birth, emptied at the end; preallocated,
-/// because tracing programs of older kernels may use no other kind.
+/// What is remembered of UDP sockets, in sets by [`socket_set`](tracer_common::socket_set). Filled at birth, emptied at the
+/// end.
 #[map]
-pub(crate) static SOCKETS: HashMap<u64, SocketState> = HashMap::with_max_entries(131_072, 0);
+pub(crate) static SOCKETS: Array<SocketSet> = Array::with_max_entries(SOCKET_SETS, 0);
 
 /// Arguments of calls whose return is hooked too, by task and function.
 #[map]
@@ -52,9 +56,6 @@ static OFFSETS: Offsets = unsafe { core::mem::zeroed() };
 /// What the user asked for.
 #[unsafe(no_mangle)]
 static SETTINGS: Settings = unsafe { core::mem::zeroed() };
-
-/// Key of [`FLOWS`]; user space looks flows up by the same bytes.
-pub(crate) use tracer_common::{Flow, FlowKey};
 
 /// See [`TAKEN`]: socket and new state of the last change on each stack, 0 where the second program has seen it.
 pub(crate) type Taken = [(u64, u64); STACK_SLOTS as usize];

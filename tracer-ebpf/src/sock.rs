@@ -154,13 +154,6 @@ impl Sock {
         }
     }
 
-    /// By what the maps know the socket: its cookie, or its address where it has none.
-    #[inline(always)]
-    pub(crate) fn key(self) -> u64 {
-        let cookie = self.cookie();
-        if cookie == 0 { self.at as u64 } else { cookie }
-    }
-
     /// True for a session with a loopback remote where the user left these aside. A socket that was disconnected keeps
     /// the address and loses the port (`tcp_disconnect`), and may listen then.
     #[inline(always)]

@@ -1,20 +1,18 @@
 //! UDP: bind, connect, flows, close. A flow is reported at its first datagram and then at most once
 //! a period; in between only counters move.
 
+use aya_ebpf::helpers::generated::bpf_jiffies64;
 use tracer_common::{
-    DIRECTION_RECEIVED, DIRECTION_SENT, FLAG_NO_BYTES, FLAG_NO_PEER, Flow, FlowKey, HOW_CALL, KIND_BIND,
-    KIND_CLOSE, KIND_CONNECT, KIND_UDP, Record,
+    DIRECTION_RECEIVED, DIRECTION_SENT, FLAG_NO_BYTES, FLAG_NO_PEER, Flow, FlowKey, FlowWords, HOW_CALL,
+    KIND_BIND, KIND_CLOSE, KIND_CONNECT, KIND_UDP, Record,
 };
 
-use super::{
-    forget, make_state_of,
-    peer::{Peer, is_v4_mapped, named, sender},
-    state_of,
-};
+use super::peer::{Peer, is_v4_mapped, named, sender};
 use crate::{
     emit::{emit, now},
-    maps::{FLOWS, setting},
+    maps::setting,
     sock::Sock,
+    tables::{self, forget, make_state_of, state_of},
     task::Task,
 };
 
@@ -22,7 +20,7 @@ use crate::{
 #[inline(always)]
 pub(crate) fn bind(sk: Sock) {
     if sk.is_udp() {
-        let _ = make_state_of(sk.key()); // its byte counts begin here
+        let _ = make_state_of(sk.cookie()); // its byte counts begin here
     }
     in_context(sk, KIND_BIND);
 }
@@ -54,9 +52,9 @@ pub(crate) fn close(sk: Sock) {
     emit(KIND_CLOSE, |record| {
         sk.fill(record);
         record.state = crate::sock::CLOSE;
-        fill_totals(sk.key(), record);
+        fill_totals(sk.cookie(), record);
     });
-    forget(sk.key());
+    forget(sk.cookie());
 }
 
 /// Byte totals of the socket; a socket older than the hooks has none that are whole.
@@ -73,8 +71,8 @@ pub(crate) fn fill_totals(key: u64, record: &mut Record) {
 
 /// Adds a datagram's payload to the socket's totals.
 #[inline(always)]
-pub(crate) fn add_bytes(sk: Sock, direction: u8, bytes: u64) {
-    if let Some(state) = make_state_of(sk.key()) {
+pub(crate) fn add_bytes(cookie: u64, direction: u8, bytes: u64) {
+    if let Some(state) = make_state_of(cookie) {
         if direction == DIRECTION_SENT {
             state.sent += bytes;
         } else {
@@ -97,32 +95,50 @@ pub(crate) fn has_chosen_port(key: u64) -> bool {
     state_of(key).is_some_and(|state| state.port_chosen == 1)
 }
 
-/// Counts one datagram; true when the flow is to be reported now, with its totals.
+/// The flow that a datagram belongs to.
 #[inline(always)]
-pub(crate) fn count(socket: u64, peer: &Peer, direction: u8, bytes: u64) -> Option<(u64, u64)> {
-    let key = FlowKey {
-        socket,
-        remote: peer.address,
-        remote_port: peer.port,
-        direction: direction.into(),
-        reserved: 0,
-    };
-    let (now, period) = (now(), setting!(udp_period));
-    if let Some(flow) = FLOWS.get_ptr_mut(key) {
-        // SAFETY: a live entry; a count lost to a race with another CPU is made up by none, so the
-        // counts are lower bounds under concurrent use of one socket.
-        unsafe {
-            (*flow).count += 1;
-            (*flow).bytes += bytes;
-            if now - (*flow).reported < period {
-                return None;
-            }
-            (*flow).reported = now;
-            return Some(((*flow).count, (*flow).bytes));
-        }
+pub(crate) fn flow_key(socket: u64, peer: &Peer, direction: u8) -> FlowWords {
+    let (remote, remote_port, direction) = (peer.address, peer.port, direction.into());
+    let key = FlowKey { socket, remote, remote_port, direction, reserved: 0 };
+    // SAFETY: the same bytes, without padding.
+    unsafe { core::mem::transmute(key) }
+}
+
+/// Counts one more datagram of a flow; true when the flow is to be told now. A count that is lost to a race with another
+/// CPU is made up by none.
+#[inline(always)]
+pub(crate) fn goes_on(flow: &mut Flow, bytes: u64) -> bool {
+    flow.count += 1;
+    flow.bytes += bytes;
+    // The clock is dear, and moves little between two jiffies.
+    let tick = tick();
+    if flow.tick == tick {
+        return false;
     }
-    let _ = FLOWS.insert(key, Flow { count: 1, bytes, reported: now }, 0);
-    Some((1, bytes))
+    flow.tick = tick;
+    now() - flow.reported >= setting!(udp_period)
+}
+
+/// Counts the first datagram of a flow.
+#[inline(always)]
+pub(crate) fn begin(key: &FlowWords, bytes: u64) -> Option<&'static mut Flow> {
+    let flow = tables::new_flow(key, now())?;
+    (flow.count, flow.bytes, flow.tick) = (1, bytes, tick());
+    Some(flow)
+}
+
+/// Totals of a flow that is told now.
+#[inline(always)]
+fn tell(flow: &mut Flow) -> (u64, u64) {
+    flow.reported = now();
+    flow.told = flow.count as u32;
+    (flow.count, flow.bytes)
+}
+
+#[inline(always)]
+fn tick() -> u32 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_jiffies64() as u32 }
 }
 
 /// `udp_sendmsg` is called.
@@ -142,8 +158,9 @@ pub(crate) fn sends_v6(sk: Sock, message: *const u8, bytes: u64) {
 
 #[inline(always)]
 fn sent(sk: Sock, peer: Option<Peer>, bytes: u64) {
-    add_bytes(sk, DIRECTION_SENT, bytes);
-    datagram(sk, peer, DIRECTION_SENT, bytes);
+    let cookie = sk.cookie();
+    add_bytes(cookie, DIRECTION_SENT, bytes);
+    datagram(sk, cookie, peer, DIRECTION_SENT, bytes);
 }
 
 /// A datagram is handed to the process and taken off the socket's queue; a negative `length` says that
@@ -154,38 +171,41 @@ pub(crate) fn consumed(sk: Sock, packet: *const u8, length: i32) {
         return;
     }
     let bytes = u64::from(length as u32);
-    add_bytes(sk, DIRECTION_RECEIVED, bytes);
-    datagram(sk, sender(packet), DIRECTION_RECEIVED, bytes);
+    let cookie = sk.cookie();
+    add_bytes(cookie, DIRECTION_RECEIVED, bytes);
+    datagram(sk, cookie, sender(packet), DIRECTION_RECEIVED, bytes);
 }
 
 /// One datagram of a socket that can be read: counted, and reported when it is due.
 #[inline(always)]
-pub(crate) fn datagram(sk: Sock, peer: Option<Peer>, direction: u8, bytes: u64) {
+pub(crate) fn datagram(sk: Sock, cookie: u64, peer: Option<Peer>, direction: u8, bytes: u64) {
+    // Spelled out: of `unwrap_or` the compiler makes a choice that reads what was never written, which the verifier refuses.
+    let (mut address, mut port, mut known) = ([0; 16], 0, false);
+    if let Some(peer) = peer {
+        (address, port, known) = (peer.address, peer.port, true);
+    }
+    let peer = Peer { address, port };
+    let key = flow_key(cookie, &peer, direction);
+    let mut flow = tables::flow(&key);
+    if flow.as_mut().is_some_and(|flow| !goes_on(flow, bytes)) {
+        return; // of most datagrams no more is looked at
+    }
     let task = Task::current();
     if task.is_tracer() {
         return;
     }
-    let known = peer.is_some();
-    let peer = peer.unwrap_or(Peer { address: [0; 16], port: 0 });
-    let Some((count, total)) = count(sk.key(), &peer, direction, bytes) else {
-        return;
-    };
+    let Some(flow) = flow.or_else(|| begin(&key, bytes)) else { return };
     emit(KIND_UDP, |record| {
-        sk.fill(record);
+        sk.fill_with(record, cookie);
         task.fill(record, HOW_CALL);
-        fill_flow(record, &peer, known, direction, (count, total));
+        fill_flow(record, &peer, known, direction, flow);
     });
 }
 
 /// Writes peer, direction and totals of a flow into its record.
 #[inline(always)]
-pub(crate) fn fill_flow(
-    record: &mut Record,
-    peer: &Peer,
-    known: bool,
-    direction: u8,
-    (count, bytes): (u64, u64),
-) {
+pub(crate) fn fill_flow(record: &mut Record, peer: &Peer, known: bool, direction: u8, flow: &mut Flow) {
+    let (count, bytes) = tell(flow);
     record.remote = peer.address;
     record.remote_port = peer.port;
     record.direction = direction;

@@ -17,10 +17,11 @@ use tracer_common::{
 
 use crate::{
     emit::emit,
-    handlers::{forget, peer::Peer, tcp, udp},
+    handlers::{peer::Peer, tcp, udp},
     maps::{offset, setting},
     proof::{is_asked_for, mark, wanted},
     sock::{CLOSE, ESTABLISHED, INET6, Sock, TCP, UDP, UDPLITE, plain, put_v4},
+    tables::{self, forget},
     task::{NO_NETNS_COOKIE, Task},
 };
 
@@ -151,15 +152,20 @@ fn received(ctx: &SockAddrContext, slot: u32, peer: Peer) {
 
 #[inline(always)]
 fn datagram(ctx: &SockAddrContext, slot: u32, peer: Peer, direction: u8) {
-    let Some(place) = Place::of(ctx, slot) else { return };
     let cookie = cookie_of(ctx);
-    let Some(totals) = udp::count(cookie, &peer, direction, 0) else { return };
+    let key = udp::flow_key(cookie, &peer, direction);
+    let mut flow = tables::flow(&key);
+    if flow.as_mut().is_some_and(|flow| !udp::goes_on(flow, 0)) {
+        return; // of most datagrams no more is looked at
+    }
+    let Some(place) = Place::of(ctx, slot) else { return };
+    let Some(flow) = flow.or_else(|| udp::begin(&key, 0)) else { return };
     emit(KIND_UDP, |record| {
         fill(ctx, &place, record);
         if udp::has_chosen_port(cookie) {
             record.flags |= FLAG_PORT_BOUND;
         }
-        udp::fill_flow(record, &peer, true, direction, totals);
+        udp::fill_flow(record, &peer, true, direction, flow);
     });
 }
 
@@ -335,9 +341,10 @@ fn used(sk: Sock, result: i32, flags: i32, direction: u8) {
         tcp::first_use(sk, HOW_FIRST_USE);
     } else if result >= 0 && flags & NOT_TAKEN == 0 && sk.is_udp() {
         let bytes = u64::from(result as u32);
-        udp::add_bytes(sk, direction, bytes);
+        let cookie = sk.cookie();
+        udp::add_bytes(cookie, direction, bytes);
         if sk.state() == ESTABLISHED {
-            udp::datagram(sk, Some(Peer::connected(sk)), direction, bytes);
+            udp::datagram(sk, cookie, Some(Peer::connected(sk)), direction, bytes);
         }
     }
 }

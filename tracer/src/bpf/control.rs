@@ -1,24 +1,15 @@
 //! The memory-mapped control page: asks the kernel side for a wake-up, and reads its counters
 //! without a system call.
 
-use std::{
-    os::fd::AsFd,
-    ptr::NonNull,
-    sync::atomic::{AtomicU64, Ordering, fence},
-};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use aya::maps::{Map, MapData, MapError};
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use aya::maps::{Map, MapError};
 use tracer_common::{CONTROL_ENTRIES, CONTROL_READER_WAITS, CPU_SLOTS, CPUS};
 
-const BYTES: usize = CONTROL_ENTRIES as usize * size_of::<u64>();
+use super::mapped::Mapped;
 
 /// The mapped array; row 0 is the reader's, each further row one CPU's.
-pub struct Control {
-    slots: NonNull<AtomicU64>,
-    #[expect(dead_code, reason = "keeps the map alive")]
-    map: MapData,
-}
+pub struct Control(Mapped);
 
 impl TryFrom<Map> for Control {
     type Error = MapError;
@@ -28,17 +19,7 @@ impl TryFrom<Map> for Control {
     /// # Errors
     /// When it is another kind of map, or the kernel does not map it.
     fn try_from(map: Map) -> Result<Self, MapError> {
-        let Map::Array(map) = map else {
-            return Err(MapError::InvalidName { name: "CONTROL".to_owned() });
-        };
-        // SAFETY: a fresh shared mapping of the map's pages, which the map keeps alive.
-        let address = unsafe {
-            let flags = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
-            mmap(std::ptr::null_mut(), BYTES, flags.0, flags.1, map.fd().as_fd(), 0)
-        };
-        let address = address.map_err(|e| MapError::IoError(e.into()))?;
-        let slots = NonNull::new(address.cast()).ok_or(MapError::OutOfBounds { index: 0, max_entries: 0 })?;
-        Ok(Self { slots, map })
+        Mapped::new(map, CONTROL_ENTRIES as usize).map(Self)
     }
 }
 
@@ -57,15 +38,6 @@ impl Control {
     }
 
     fn slot(&self, index: u32) -> &AtomicU64 {
-        debug_assert!(index < CONTROL_ENTRIES);
-        // SAFETY: inside the mapping, aligned, and only ever read and written in 8 bytes.
-        unsafe { self.slots.add(index as usize).as_ref() }
-    }
-}
-
-impl Drop for Control {
-    fn drop(&mut self) {
-        // SAFETY: mapped with these bounds in `try_from`, and no reference outlives `self`.
-        let _ = unsafe { munmap(self.slots.as_ptr().cast(), BYTES) };
+        self.0.word(index as usize)
     }
 }

@@ -5,16 +5,17 @@ use std::path::PathBuf;
 
 use aya::{
     Ebpf, include_bytes_aligned,
-    maps::{Array, HashMap as BpfHashMap, Map, MapData, RingBuf},
+    maps::{Array, Map, MapData, RingBuf},
     programs::links::FdLink,
 };
 use rustix::process::{Resource, Rlimit, setrlimit};
 use thiserror::Error;
-use tracer_common::{COUNTER_INSIDE, FlowKey, Settings};
+use tracer_common::{COUNTER_INSIDE, Settings};
 
 use super::{
     attach::{Place, attach, describe, is_there},
     control::Control,
+    flows::Flows,
     iterators::Iterators,
     kernel::Kernel,
     missed,
@@ -57,8 +58,6 @@ pub enum LoadError {
     },
 }
 
-/// The kernel's table of UDP flows: keys are the bytes of a `FlowKey`, values the words of a `Flow`.
-pub type Flows = BpfHashMap<MapData, [u8; size_of::<FlowKey>()], [u64; 3]>;
 /// The kernel's table of connections that wait to be accepted.
 pub type Awaiting = Array<MapData, u64>;
 
@@ -162,7 +161,7 @@ pub fn load(
     }
     let Hooks { mut coverage, attached, probes, .. } = hooks;
     let ring = take(&mut ebpf, "EVENTS", RingBuf::try_from)?;
-    let flows = take(&mut ebpf, "FLOWS", BpfHashMap::try_from)?;
+    let flows = take(&mut ebpf, "FLOWS", Flows::try_from)?;
     let awaiting = take(&mut ebpf, "AWAITING", Array::try_from)?;
     let control = take(&mut ebpf, "CONTROL", Control::try_from)?;
     let proof = take(&mut ebpf, "PROOF", Proof::try_from)?;

@@ -5,10 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tracer_common::FlowKey;
-use zerocopy::IntoBytes;
 
 use crate::{
-    bpf::loader::Flows as KernelFlows,
+    bpf::flows::Flows as KernelFlows,
     model::event::{BootNanos, SocketChange, SocketEvent},
 };
 
@@ -51,7 +50,7 @@ impl Flows {
     }
 
     /// Asks the kernel for what moved in flows whose period is over.
-    pub fn check(&mut self, kernel: &mut KernelFlows, now: BootNanos) -> Vec<SocketEvent> {
+    pub fn check(&mut self, kernel: &KernelFlows, now: BootNanos) -> Vec<SocketEvent> {
         let mut events = Vec::new();
         while let Some(&(at, key)) = self.due.first()
             && at <= now
@@ -60,7 +59,7 @@ impl Flows {
             let moved = self.settle(kernel, key, now);
             if moved.is_none() && self.told.len() > REMEMBERED {
                 self.told.remove(&key);
-                let _ = kernel.remove(&bytes(key));
+                kernel.remove(whole(key));
             }
             events.extend(moved);
         }
@@ -74,7 +73,7 @@ impl Flows {
     }
 
     /// Tells what is left of a socket's flows, and forgets them: the socket is closed.
-    pub fn close(&mut self, kernel: &mut KernelFlows, socket: u64, now: BootNanos) -> Vec<SocketEvent> {
+    pub fn close(&mut self, kernel: &KernelFlows, socket: u64, now: BootNanos) -> Vec<SocketEvent> {
         let first = (socket, 0, [0; 16], 0);
         let keys: Vec<Key> =
             self.told.range(first..).map(|(key, _)| *key).take_while(|k| k.0 == socket).collect();
@@ -84,13 +83,13 @@ impl Flows {
             if let Some(told) = self.told.remove(&key) {
                 self.due.remove(&(told.at + PERIOD, key));
             }
-            let _ = kernel.remove(&bytes(key));
+            kernel.remove(whole(key));
         }
         events
     }
 
     fn settle(&mut self, kernel: &KernelFlows, key: Key, now: BootNanos) -> Option<SocketEvent> {
-        let total = kernel.get(&bytes(key), 0).ok()?[0];
+        let total = kernel.count(whole(key))?;
         let told = self.told.get(&key)?;
         let (before, event) = (told.total, told.event.clone());
         (total > before).then(|| self.tell(key, total, before, event, now))
@@ -119,9 +118,6 @@ fn plain(key: FlowKey) -> Key {
     (key.socket, key.direction, key.remote, key.remote_port)
 }
 
-fn bytes((socket, direction, remote, remote_port): Key) -> [u8; size_of::<FlowKey>()] {
-    let key = FlowKey { socket, remote, remote_port, direction, reserved: 0 };
-    let mut bytes = [0; size_of::<FlowKey>()];
-    bytes.copy_from_slice(key.as_bytes());
-    bytes
+fn whole((socket, direction, remote, remote_port): Key) -> FlowKey {
+    FlowKey { socket, remote, remote_port, direction, reserved: 0 }
 }

@@ -222,7 +222,7 @@ impl Live {
             }
             Meaning::Event => {
                 if event.protocol.is_datagram() && matches!(event.change, SocketChange::Close { .. }) {
-                    for rest in self.flows.close(&mut self.loaded.flows, event.id.0, at) {
+                    for rest in self.flows.close(&self.loaded.flows, event.id.0, at) {
                         self.push(rest, at, out);
                     }
                 }
@@ -286,7 +286,7 @@ impl Live {
         {
             proofs.begin(&mut self.loaded.proof);
         }
-        for event in self.flows.check(&mut self.loaded.flows, now) {
+        for event in self.flows.check(&self.loaded.flows, now) {
             self.push(event, now, out);
         }
         while self.drained && self.attempts.front().is_some_and(|attempt| attempt.at + ATTEMPT <= now) {
