@@ -111,20 +111,13 @@ pub(crate) fn goes_on(flow: &mut Flow, bytes: u64) -> bool {
     flow.count += 1;
     flow.bytes += bytes;
     // The clock is dear, and moves little between two jiffies.
-    let tick = tick();
+    // SAFETY: a helper without arguments.
+    let tick = unsafe { bpf_jiffies64() as u32 };
     if flow.tick == tick {
         return false;
     }
     flow.tick = tick;
     now() - flow.reported >= setting!(udp_period)
-}
-
-/// Counts the first datagram of a flow.
-#[inline(always)]
-pub(crate) fn begin(key: &FlowWords, bytes: u64) -> Option<&'static mut Flow> {
-    let flow = tables::new_flow(key, now())?;
-    (flow.count, flow.bytes, flow.tick) = (1, bytes, tick());
-    Some(flow)
 }
 
 /// Totals of a flow that is told now.
@@ -133,12 +126,6 @@ fn tell(flow: &mut Flow) -> (u64, u64) {
     flow.reported = now();
     flow.told = flow.count as u32;
     (flow.count, flow.bytes)
-}
-
-#[inline(always)]
-fn tick() -> u32 {
-    // SAFETY: a helper without arguments.
-    unsafe { bpf_jiffies64() as u32 }
 }
 
 /// `udp_sendmsg` is called.
@@ -186,15 +173,17 @@ pub(crate) fn datagram(sk: Sock, cookie: u64, peer: Option<Peer>, direction: u8,
     }
     let peer = Peer { address, port };
     let key = flow_key(cookie, &peer, direction);
-    let mut flow = tables::flow(&key);
-    if flow.as_mut().is_some_and(|flow| !goes_on(flow, bytes)) {
+    let Some(set) = tables::flows(&key) else { return };
+    let place = tables::place_of(set, &key);
+    if place.is_some_and(|way| !goes_on(&mut set[way], bytes)) {
         return; // of most datagrams no more is looked at
     }
+    let flow = tables::at(set, place);
     let task = Task::current();
     if task.is_tracer() {
         return;
     }
-    let Some(flow) = flow.or_else(|| begin(&key, bytes)) else { return };
+    tables::take(flow, &key, bytes);
     emit(KIND_UDP, |record| {
         sk.fill_with(record, cookie);
         task.fill(record, HOW_CALL);

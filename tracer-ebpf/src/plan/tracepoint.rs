@@ -154,12 +154,14 @@ fn received(ctx: &SockAddrContext, slot: u32, peer: Peer) {
 fn datagram(ctx: &SockAddrContext, slot: u32, peer: Peer, direction: u8) {
     let cookie = cookie_of(ctx);
     let key = udp::flow_key(cookie, &peer, direction);
-    let mut flow = tables::flow(&key);
-    if flow.as_mut().is_some_and(|flow| !udp::goes_on(flow, 0)) {
+    let Some(set) = tables::flows(&key) else { return };
+    let known = tables::place_of(set, &key);
+    if known.is_some_and(|way| !udp::goes_on(&mut set[way], 0)) {
         return; // of most datagrams no more is looked at
     }
+    let flow = tables::at(set, known);
     let Some(place) = Place::of(ctx, slot) else { return };
-    let Some(flow) = flow.or_else(|| udp::begin(&key, 0)) else { return };
+    tables::take(flow, &key, 0);
     emit(KIND_UDP, |record| {
         fill(ctx, &place, record);
         if udp::has_chosen_port(cookie) {
