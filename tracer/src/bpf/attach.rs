@@ -2,12 +2,16 @@
 //! when it will not.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
+    num::NonZero,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    thread,
 };
 
 use aya::{
-    Ebpf,
+    Btf, Ebpf,
     programs::{CgroupAttachMode, KProbe, Program, ProgramError, links::FdLink},
 };
 use tracing::debug;
@@ -17,6 +21,9 @@ use super::{
     loader::chain,
     plan::{Attach, Hook},
 };
+
+/// Programs that are loaded at the same time, at most.
+const LOADERS: usize = 4;
 
 /// What programs are attached to, and with.
 pub(super) struct Place<'a> {
@@ -44,18 +51,67 @@ pub(super) fn describe(hook: &Hook) -> String {
     }
 }
 
-/// Loads and attaches the program of a hook; gives the links that can tell how many probes they missed.
-pub(super) fn attach(ebpf: &mut Ebpf, place: &Place<'_>, hook: &Hook) -> Result<Vec<FdLink>, String> {
-    let outcome = load(ebpf, place, hook).and_then(|()| link(ebpf, place, hook));
+/// Programs that were loaded beforehand, by name, and what the kernel said of each.
+pub(super) type Loads = BTreeMap<String, Result<(), String>>;
+
+/// Loads the programs of hooks, several at a time: the verifier takes most of the time that a start takes, and works
+/// on as many programs at once as there are processors.
+pub(super) fn load_together(ebpf: &mut Ebpf, kernel: &Kernel, hooks: &[&Hook]) -> Loads {
+    let hook_of =
+        |program: &str| hooks.iter().find(|hook| hook.programs().any(|name| name == program)).copied();
+    let programs =
+        ebpf.programs_mut().filter_map(|(name, program)| Some((name, program, hook_of(name)?.attach)));
+    let queue =
+        Mutex::new(programs.filter(|(.., attach)| is_there(kernel, *attach).is_ok()).collect::<Vec<_>>());
+    let loads = Mutex::new(Loads::new());
+    let (btf, workers) = (&kernel.btf, thread::available_parallelism().map_or(1, NonZero::get).min(LOADERS));
+    thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while let Some((name, program, attach)) = take_last(&queue) {
+                    let loaded = verify(program, attach, btf);
+                    loads.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), loaded);
+                }
+            });
+        }
+    });
+    loads.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn take_last<T>(queue: &Mutex<Vec<T>>) -> Option<T> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner).pop()
+}
+
+/// Attaches the program of a hook, which it loads unless that was done; gives the links that can tell how many probes they
+/// missed.
+pub(super) fn attach(
+    ebpf: &mut Ebpf,
+    place: &Place<'_>,
+    hook: &Hook,
+    loads: &Loads,
+) -> Result<Vec<FdLink>, String> {
+    let loaded = hook.programs().try_for_each(|name| match loads.get(name) {
+        Some(loaded) => loaded.clone(),
+        None => load_one(ebpf, place.kernel, hook, name),
+    });
+    let outcome = loaded.and_then(|()| link(ebpf, place, hook));
     debug!(hook = describe(hook), failed = outcome.as_ref().err(), "attach");
     outcome
 }
 
-/// Loads the program of a hook without attaching it.
-pub(super) fn load(ebpf: &mut Ebpf, place: &Place<'_>, hook: &Hook) -> Result<(), String> {
-    is_there(place.kernel, hook.attach)?;
-    let btf = &place.kernel.btf;
-    let loaded = match (program(ebpf, hook.program)?, hook.attach) {
+/// Loads the programs of a hook without attaching them.
+pub(super) fn load(ebpf: &mut Ebpf, kernel: &Kernel, hook: &Hook) -> Result<(), String> {
+    hook.programs().try_for_each(|name| load_one(ebpf, kernel, hook, name))
+}
+
+fn load_one(ebpf: &mut Ebpf, kernel: &Kernel, hook: &Hook, name: &str) -> Result<(), String> {
+    is_there(kernel, hook.attach)?;
+    verify(program(ebpf, name)?, hook.attach, &kernel.btf)
+}
+
+/// Has the kernel verify a program.
+fn verify(program: &mut Program, attach: Attach, btf: &Btf) -> Result<(), String> {
+    let loaded = match (program, attach) {
         (Program::BtfTracePoint(p), Attach::Tracepoint(name)) => p.load(name, btf),
         (Program::FEntry(p), Attach::Fentry(name)) => p.load(name, btf),
         (Program::FExit(p), Attach::Fexit(name) | Attach::FexitWith(name, _)) => p.load(name, btf),
@@ -65,11 +121,7 @@ pub(super) fn load(ebpf: &mut Ebpf, place: &Place<'_>, hook: &Hook) -> Result<()
         (Program::CgroupSock(p), Attach::CgroupSock) => p.load(),
         (_, _) => return Err("the program is of another type than its plan says".to_owned()),
     };
-    loaded.map_err(|e| explain(&e))?;
-    if let Attach::KprobePair(_, entry) = hook.attach {
-        return kprobe(ebpf, entry)?.load().map_err(|e| explain(&e));
-    }
-    Ok(())
+    loaded.map_err(|e| explain(&e))
 }
 
 /// What can be known before anything is loaded: whether the kernel has kprobes, and by the prototype which program

@@ -13,7 +13,7 @@ use thiserror::Error;
 use tracer_common::{COUNTER_INSIDE, Settings};
 
 use super::{
-    attach::{Place, attach, describe, is_there},
+    attach::{Loads, Place, attach, describe, is_there, load_together},
     control::Control,
     flows::Flows,
     iterators::Iterators,
@@ -152,7 +152,12 @@ pub fn load(
         naming.into_iter().try_for_each(|hook| hooks.add(&mut ebpf, hook))?;
         name_sockets();
     }
-    seeing.into_iter().try_for_each(|hook| hooks.add(&mut ebpf, hook))?;
+    // The first one alone: a kernel that does not allow the plan refuses it.
+    let (first, others) = seeing.split_at(1);
+    first.iter().try_for_each(|hook| hooks.add(&mut ebpf, hook))?;
+    let sure: Vec<&Hook> = others.iter().copied().filter(|hook| hook.when == When::Always).collect();
+    hooks.loads = load_together(&mut ebpf, kernel, &sure);
+    others.iter().try_for_each(|hook| hooks.add(&mut ebpf, hook))?;
     hooks.must_see_the_base(plan.name)?;
     let missing = hooks.missing();
     hooks.coverage.extend_from_slice(kernel.unseen());
@@ -186,6 +191,7 @@ pub fn load(
 /// Hooks as they are attached, and what that leaves unseen.
 struct Hooks<'a> {
     place: Place<'a>,
+    loads: Loads,
     coverage: Vec<Coverage>,
     attached: Vec<Attached>,
     probes: Vec<FdLink>,
@@ -193,7 +199,7 @@ struct Hooks<'a> {
 
 impl<'a> Hooks<'a> {
     fn new(place: Place<'a>) -> Self {
-        Self { place, coverage: Vec::new(), attached: Vec::new(), probes: Vec::new() }
+        Self { place, loads: Loads::new(), coverage: Vec::new(), attached: Vec::new(), probes: Vec::new() }
     }
 
     fn add(&mut self, ebpf: &mut Ebpf, hook: &Hook) -> Result<(), LoadError> {
@@ -203,7 +209,7 @@ impl<'a> Hooks<'a> {
             return Ok(());
         }
         let place = describe(hook);
-        match attach(ebpf, &self.place, hook) {
+        match attach(ebpf, &self.place, hook, &self.loads) {
             Ok(probes) => {
                 let seen = |event: &&str| Coverage {
                     event: (**event).to_owned(),

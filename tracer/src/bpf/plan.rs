@@ -59,6 +59,23 @@ pub struct Hook {
 }
 
 impl Hook {
+    /// Its program, after the one that remembers the arguments at the entry where there is one.
+    pub fn programs(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let entry = match self.attach {
+            Attach::KprobePair(_, entry) => Some(entry),
+            Attach::Tracepoint(_)
+            | Attach::Fentry(_)
+            | Attach::Fexit(_)
+            | Attach::FexitWith(..)
+            | Attach::Kprobe(_)
+            | Attach::Kretprobe(_)
+            | Attach::SockOps
+            | Attach::SockAddr
+            | Attach::CgroupSock => None,
+        };
+        entry.into_iter().chain([self.program])
+    }
+
     const fn v6(self) -> Self {
         Self { v6: true, ..self }
     }

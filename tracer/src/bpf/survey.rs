@@ -8,7 +8,7 @@ use aya::{
 use tracer_common::Settings;
 
 use super::{
-    attach::{Place, describe, load},
+    attach::{describe, load},
     iterators::Iterators,
     kernel::Kernel,
     loader::{chain, open, settings},
@@ -51,11 +51,10 @@ pub fn survey(kernel: &Kernel) -> Vec<Surveyed> {
 }
 
 fn survey_plan(kernel: &Kernel, plan: &Plan) -> Vec<Surveyed> {
-    let place = Place::find(kernel);
     let mut opened = open(kernel, of_plan(kernel, plan), &[]).map_err(|e| e.to_string());
     let programs = plan.hooks.iter().flat_map(|hook| {
         let loaded = match &mut opened {
-            Ok(ebpf) => load(ebpf, &place, hook),
+            Ok(ebpf) => load(ebpf, kernel, hook),
             Err(why) => Err(why.clone()),
         };
         let outcome = |program| loaded.clone().and_then(|()| cost(opened.as_ref().ok(), program));
