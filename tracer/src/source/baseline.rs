@@ -5,10 +5,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    fs::File,
     io::{self, Read},
     net::IpAddr,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError, mpsc},
+    thread,
 };
 
 use foldhash::fast::FixedState;
@@ -27,6 +28,10 @@ use crate::{
 
 /// Bytes of records that are read at once: more than the kernel gives for one call, so that none is cut.
 const CHUNK: usize = 64 * 1024;
+/// Pieces that the kernel may be ahead of what is taken in.
+const AHEAD: usize = 16;
+/// Namespaces that are read at the same time: the kernel goes through its whole table for each of them.
+const READERS: usize = 2;
 
 /// What was found.
 #[derive(Default)]
@@ -55,24 +60,25 @@ pub struct Namespace {
 /// # Errors
 /// When an iterator cannot be started or read.
 pub fn read(iterators: &mut Iterators, only: Option<u32>) -> Result<Baseline, LoadError> {
-    let mut found = Found { only, own: std::process::id(), ..Found::default() };
-    found.read(iterators.walk(Target::Held)?)?;
-    let mut namespaces = BTreeMap::new();
+    let held = iterators.walk(Target::Held)?;
+    let mut tables = Vec::new();
     for (number, path) in namespaces::reachable() {
-        if only.is_some_and(|only| only != number) {
-            continue;
-        }
-        let walks = [iterators.walk(Target::Tcp)?, iterators.walk(Target::Udp)?];
-        match namespaces::inside(&path, || found.read_tables(walks)) {
-            Ok(own) => {
-                namespaces.insert(number, Namespace { path, own });
-            }
-            // It may be gone by now; its sockets that a process holds were found above.
-            Err(error) => warn!("network namespace {number} ({}): {error}", path.display()),
+        if only.is_none_or(|only| only == number) {
+            let walks = [iterators.walk(Target::Tcp)?, iterators.walk(Target::Udp)?];
+            tables.push(Table { number, path, walks });
         }
     }
+    let mut found = Found { only, own: std::process::id(), ..Found::default() };
+    let namespaces = found.read(held, tables)?;
     let unknown = found.unknown;
     Ok(Baseline { sockets: found.sorted(), namespaces, waiting: BTreeSet::new(), unknown })
+}
+
+/// What is to be read of one namespace.
+struct Table {
+    number: u32,
+    path: PathBuf,
+    walks: [Walk; 2],
 }
 
 /// Addresses of one namespace; empty when it cannot be entered.
@@ -93,36 +99,28 @@ struct Found {
 }
 
 impl Found {
-    /// The TCP and UDP tables and the addresses of the calling thread's namespace.
-    fn read_tables(&mut self, walks: [Walk; 2]) -> io::Result<BTreeSet<IpAddr>> {
-        for walk in walks {
-            self.read(walk).map_err(io::Error::other)?;
-        }
-        namespaces::own_addresses()
+    /// The kernel walks in threads of their own, which enter the namespaces, while what it found before is taken in.
+    fn read(&mut self, held: Walk, tables: Vec<Table>) -> Result<BTreeMap<u32, Namespace>, LoadError> {
+        let tables = Mutex::new(tables);
+        thread::scope(|scope| {
+            let (sender, chunks) = mpsc::sync_channel(AHEAD);
+            let own = sender.clone();
+            let held = scope.spawn(move || walk_through(held.open()?, &own).map_err(|e| broken(&e)));
+            let readers: Vec<_> = (0..READERS)
+                .map(|_| {
+                    let (tables, own) = (&tables, sender.clone());
+                    scope.spawn(move || read_tables(tables, &own))
+                })
+                .collect();
+            drop(sender);
+            self.take_all(chunks);
+            held.join().unwrap_or_else(|_| Err(broken(&"it broke off")))?;
+            Ok(readers.into_iter().filter_map(|reader| reader.join().ok()).flatten().collect())
+        })
     }
 
-    /// Takes the records of a walk as they come.
-    fn read(&mut self, walk: Walk) -> Result<(), LoadError> {
-        let mut file: File = walk.open()?;
-        self.read_from(&mut file).map_err(|e| LoadError::Hook { hook: "iter".to_owned(), why: e.to_string() })
-    }
-
-    fn read_from(&mut self, input: &mut impl Read) -> io::Result<()> {
-        let (mut buffer, mut filled) = (vec![0; CHUNK], 0);
-        loop {
-            let count = match input.read(&mut buffer[filled..]) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                read => read?,
-            };
-            filled += count;
-            let whole = if count == 0 { filled } else { filled - filled % size_of::<Record>() };
-            self.take(&buffer[..whole]);
-            buffer.copy_within(whole..filled, 0);
-            filled -= whole;
-            if count == 0 {
-                return Ok(());
-            }
-        }
+    fn take_all(&mut self, chunks: mpsc::Receiver<Vec<u8>>) {
+        chunks.into_iter().for_each(|chunk| self.take(&chunk));
     }
 
     fn take(&mut self, bytes: &[u8]) {
@@ -144,6 +142,8 @@ impl Found {
         let place = *self.places.entry(decoded.event.id).or_insert(next);
         if place == next {
             self.sockets.push((decoded, Vec::new()));
+        } else if task.is_some() && self.sockets[place].1.is_empty() {
+            self.sockets[place].0 = decoded; // which of the walks comes first is left to chance
         }
         let (_, tasks) = &mut self.sockets[place];
         let Some(task) = task else { return };
@@ -163,6 +163,53 @@ impl Found {
         }
         sort(&mut sockets);
         sockets
+    }
+}
+
+fn broken(why: &dyn std::fmt::Display) -> LoadError {
+    LoadError::Hook { hook: "iter".to_owned(), why: why.to_string() }
+}
+
+/// Reads one namespace after the other, until none is left.
+fn read_tables(tables: &Mutex<Vec<Table>>, found: &mpsc::SyncSender<Vec<u8>>) -> Vec<(u32, Namespace)> {
+    let next = || tables.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let mut read = Vec::new();
+    while let Some(Table { number, path, walks }) = next() {
+        let inside = || {
+            for walk in walks {
+                walk_through(walk.open().map_err(io::Error::other)?, found)?;
+            }
+            namespaces::own_addresses()
+        };
+        match namespaces::inside(&path, inside) {
+            Ok(own) => read.push((number, Namespace { path, own })),
+            // It may be gone by now; its sockets that a process holds are found all the same.
+            Err(error) => warn!("network namespace {number} ({}): {error}", path.display()),
+        }
+    }
+    read
+}
+
+/// Hands on what is read, in pieces that end with a record; a tail that is none comes last.
+fn walk_through(mut input: impl Read, found: &mpsc::SyncSender<Vec<u8>>) -> io::Result<()> {
+    let mut rest = Vec::new();
+    loop {
+        let mut chunk = rest;
+        let begun = chunk.len();
+        chunk.resize(begun + CHUNK, 0);
+        let count = loop {
+            match input.read(&mut chunk[begun..]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read?,
+            }
+        };
+        chunk.truncate(begun + count);
+        let whole = if count == 0 { chunk.len() } else { chunk.len() - chunk.len() % size_of::<Record>() };
+        rest = chunk.split_off(whole);
+        // Only a reader that panicked takes nothing any more.
+        if found.send(chunk).is_err() || count == 0 {
+            return Ok(());
+        }
     }
 }
 
@@ -220,8 +267,12 @@ mod tests {
         let records =
             [record(7, 30), record(8, 20), record(7, 10), record(7, 30), record(7, 0), record(9, 5)];
         let mut found = Found { own: 5, ..Found::default() };
-        found.read_from(&mut Dripping(records.as_bytes())).unwrap();
-        found.read_from(&mut Dripping(b"a tail that is no record")).unwrap();
+        for bytes in [records.as_bytes(), b"a tail that is no record"] {
+            let (sender, chunks) = mpsc::sync_channel(100);
+            walk_through(Dripping(bytes), &sender).unwrap();
+            drop(sender);
+            found.take_all(chunks);
+        }
         assert_eq!(found.unknown, 1);
         let sockets = found.sorted();
         let pids = sockets.iter().map(|(decoded, tasks)| {
