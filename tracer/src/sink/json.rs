@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, io};
 use serde::{Serialize, Serializer};
 
 use self::process::Processes;
-use super::time::{Moment, wall};
+use super::time::{Moment, Moments, wall};
 use crate::{
     model::event::{Degraded, Lost, Start},
     output::{Body, Output, Totals},
@@ -33,10 +33,11 @@ pub struct Place {
     pub clock_offset: i64,
 }
 
-/// Writes records; what it wrote of a process it writes again without another look.
+/// Writes records; what it wrote of a process or a second it writes again without another look.
 #[derive(Debug, Default)]
 pub struct Renderer {
     processes: Processes,
+    moments: Moments,
 }
 
 impl Renderer {
@@ -49,7 +50,7 @@ impl Renderer {
         match &output.body {
             Body::Flag(_, report) | Body::Clear(_, report) | Body::Event(report) => {
                 let takes_back = matches!(output.body, Body::Clear(..));
-                report::write(&head, report, takes_back, &mut self.processes, out)?;
+                report::write(&head, report, takes_back, self, out)?;
             }
             Body::Start { start, policy } => head.write(StartFields::new(start, policy), out)?,
             Body::Gap(lost) => head.write(GapFields::new(lost, place.clock_offset), out)?,

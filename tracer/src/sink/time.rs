@@ -6,6 +6,7 @@ const NANOS: i64 = 1_000_000_000;
 const DAY: i64 = 86_400;
 
 /// A moment in UTC with nine digits of the second, as in `2026-11-22T21:04:05.123456789Z`.
+#[derive(Debug)]
 pub(super) struct Moment([u8; 30]);
 
 impl Moment {
@@ -23,6 +24,15 @@ impl Moment {
         digits(&mut text[17..19], of_day % 60);
         digits(&mut text[20..29], nanos.rem_euclid(NANOS));
         Self(text)
+    }
+
+    /// Another moment, which is in the same second more often than not: then the fraction alone is written anew.
+    fn turn_to(&mut self, nanos: i64, from: i64) {
+        if nanos.div_euclid(NANOS) == from.div_euclid(NANOS) {
+            digits(&mut self.0[20..29], nanos.rem_euclid(NANOS));
+        } else {
+            *self = Self::new(nanos);
+        }
     }
 
     /// All of it.
@@ -48,6 +58,28 @@ impl Moment {
     fn part(&self, from: usize, to: usize) -> &str {
         // Nothing but ASCII is ever written to it.
         str::from_utf8(&self.0[from..to]).unwrap_or_default()
+    }
+}
+
+/// Moments that follow one another, as those of a stream of records do.
+#[derive(Debug)]
+pub(super) struct Moments {
+    nanos: i64,
+    last: Moment,
+}
+
+impl Moments {
+    /// The moment `nanos` nanoseconds after 1970-01-01T00:00:00Z, as text.
+    pub(super) fn at(&mut self, nanos: i64) -> &[u8] {
+        self.last.turn_to(nanos, self.nanos);
+        self.nanos = nanos;
+        &self.last.0
+    }
+}
+
+impl Default for Moments {
+    fn default() -> Self {
+        Self { nanos: 0, last: Moment::new(0) }
     }
 }
 
@@ -125,6 +157,16 @@ mod tests {
             let expected = Timestamp::from_nanosecond(i128::from(nanos)).unwrap();
             let moment = Moment::new(nanos);
             prop_assert_eq!(moment.as_str(), format!("{expected:.9}"));
+        }
+
+        #[test]
+        fn moments_that_follow_one_another_are_the_same_as_single_ones(start: i64, steps: Vec<i32>) {
+            let (mut moments, mut nanos) = (Moments::default(), start);
+            for step in steps {
+                nanos = nanos.saturating_add(step.into());
+                let alone = Moment::new(nanos);
+                prop_assert_eq!(moments.at(nanos), alone.as_str().as_bytes());
+            }
         }
     }
 }

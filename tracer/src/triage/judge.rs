@@ -65,17 +65,20 @@ pub fn weigh<'a>(facts: &Facts<'a>, twin: impl FnOnce(&Facts<'a>) -> Option<Verd
 /// Judges a socket, as [`weigh`] does.
 #[must_use]
 pub fn judge<'a>(facts: &Facts<'a>, twin: impl FnOnce(&Facts<'a>) -> Option<Verdict>) -> Judgement {
-    let mut spoken: Vec<(Option<Verdict>, Spoken)> = Vec::new();
+    let (mut rules, mut ranks) = (Vec::new(), [None; RULES.len()]);
     for rule in RULES {
         let Some(Evidence { verdict, why }) = (rule.check)(facts) else { continue };
-        spoken.push((verdict, Spoken { rule: rule.id, why }));
+        // Behind those that are as bad: they are told in the order of `RULES`.
+        let told = rules.len();
+        let at = ranks[..told].iter().position(|rank| *rank < verdict).unwrap_or(told);
+        ranks.copy_within(at..told, at + 1);
+        ranks[at] = verdict;
+        rules.insert(at, Spoken { rule: rule.id, why });
     }
-    spoken.sort_by_key(|(verdict, _)| std::cmp::Reverse(*verdict));
-    let worst = spoken.iter().filter_map(|(verdict, _)| *verdict).max();
-    let has_twin = spoken.iter().any(|(_, spoken)| spoken.rule == TWIN);
+    let has_twin = rules.iter().any(|spoken| spoken.rule == TWIN);
     Judgement {
-        weight: conclude(facts, worst, has_twin.then(|| twin(facts)).flatten()),
-        rules: spoken.into_iter().map(|(_, spoken)| spoken).collect(),
+        weight: conclude(facts, ranks[0], has_twin.then(|| twin(facts)).flatten()),
+        rules,
         explained_by: explained(facts).map(str::to_owned),
     }
 }

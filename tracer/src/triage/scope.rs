@@ -1,21 +1,36 @@
 //! Rules about reach: what stays on this machine, and ports that no table names.
 
+use std::net::IpAddr;
+
 use super::facts::{Evidence, Facts, serving_port};
-use crate::{model::address::BindScope, output::Verdict};
+use crate::{
+    model::address::{BindScope, spell},
+    output::Verdict,
+};
 
 /// The bind scope is loopback, or the remote is loopback or this host itself.
 pub(super) fn loopback_only(facts: &Facts<'_>) -> Option<Evidence> {
     let why = match (facts.scope, facts.session) {
         (BindScope::Loopback, _) => {
-            facts.says(|| format!("{} is reachable from this machine only", facts.socket.local.ip))
+            facts.says(|| sentence("", facts.socket.local.ip, " is reachable from this machine only"))
         }
         (_, Some(session)) if !session.is_remote() => facts.says(|| {
-            let (ip, class) = (session.remote.ip, session.class.as_str());
-            format!("the remote {ip} is this machine itself ({class})")
+            let mut why = sentence("the remote ", session.remote.ip, " is this machine itself (");
+            why.extend([session.class.as_str(), ")"]);
+            why
         }),
         _ => return None,
     };
     Some(Evidence::leads_to(Verdict::Ok, why))
+}
+
+/// What is said of most sockets of a busy machine: without the machinery of `format!`.
+fn sentence(before: &str, ip: IpAddr, after: &str) -> String {
+    let mut text = String::with_capacity(80);
+    text.push_str(before);
+    spell(ip, |part| text.push_str(part));
+    text.push_str(after);
+    text
 }
 
 /// The serving port is in no service table; only said of what is unexplained.

@@ -188,6 +188,13 @@ proptest! {
     }
 
     #[test]
+    fn addresses_are_spelt_as_the_standard_library_displays_them(ip in address()) {
+        let mut text = String::new();
+        spell(ip, |part| text.push_str(part));
+        prop_assert_eq!(text, ip.to_string());
+    }
+
+    #[test]
     fn classes_agree_with_the_standard_library(ip in address()) {
         let class = remote_class(ip, &BTreeSet::new());
         let ip = canonical(ip);
