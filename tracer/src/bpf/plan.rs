@@ -59,10 +59,10 @@ pub struct Hook {
 }
 
 impl Hook {
-    /// Its program, after the one that remembers the arguments at the entry where there is one.
-    pub fn programs(&self) -> impl Iterator<Item = &'static str> + use<> {
-        let entry = match self.attach {
-            Attach::KprobePair(_, entry) => Some(entry),
+    /// The program that remembers the arguments at the entry of a function whose return is hooked, and that function.
+    pub fn entry(&self) -> Option<(&'static str, &'static str)> {
+        match self.attach {
+            Attach::KprobePair(function, entry) => Some((entry, function)),
             Attach::Tracepoint(_)
             | Attach::Fentry(_)
             | Attach::Fexit(_)
@@ -72,8 +72,12 @@ impl Hook {
             | Attach::SockOps
             | Attach::SockAddr
             | Attach::CgroupSock => None,
-        };
-        entry.into_iter().chain([self.program])
+        }
+    }
+
+    /// Its program, after the one at the entry where there is one.
+    pub fn programs(&self) -> impl Iterator<Item = &'static str> + use<> {
+        self.entry().map(|(program, _)| program).into_iter().chain([self.program])
     }
 
     const fn v6(self) -> Self {

@@ -12,7 +12,7 @@ use super::{
     iterators::Iterators,
     kernel::Kernel,
     loader::{chain, open, settings},
-    plan::{Attach, Hook, PLANS, Plan},
+    plan::{Hook, PLANS, Plan},
 };
 
 /// Stands where a plan's name stands, for the programs that read the sockets that are there already.
@@ -72,18 +72,7 @@ fn of_plan(kernel: &Kernel, plan: &Plan) -> Settings {
 
 /// The programs of a hook: one, or a return's with its entry's.
 fn names(hook: &Hook) -> impl Iterator<Item = (&'static str, String)> {
-    let entry = match hook.attach {
-        Attach::KprobePair(function, entry) => Some((entry, format!("kprobe {function}"))),
-        Attach::Tracepoint(_)
-        | Attach::Fentry(_)
-        | Attach::Fexit(_)
-        | Attach::FexitWith(..)
-        | Attach::Kprobe(_)
-        | Attach::Kretprobe(_)
-        | Attach::SockOps
-        | Attach::SockAddr
-        | Attach::CgroupSock => None,
-    };
+    let entry = hook.entry().map(|(program, function)| (program, format!("kprobe {function}")));
     [(hook.program, describe(hook))].into_iter().chain(entry)
 }
 
