@@ -327,28 +327,34 @@ fn takes_family(any: IpAddr, v6only: bool, other: IpAddr) -> bool {
 pub fn spell(ip: IpAddr, put: impl FnOnce(&str)) {
     match ip {
         IpAddr::V4(ip) => {
-            let (mut text, mut end) = ([0; "255.255.255.255".len()], 0);
+            // Each octet is written with its dot as four bytes, of which the next one covers what is too much.
+            let (mut text, mut end) = ([0; 4 * 4], 0);
             for octet in ip.octets() {
-                let mut place = |digit: u8| {
-                    text[end] = b'0' + digit;
-                    end += 1;
-                };
-                if octet >= 100 {
-                    place(octet / 100);
-                }
-                if octet >= 10 {
-                    place(octet / 10 % 10);
-                }
-                place(octet % 10);
-                if let Some(dot) = text.get_mut(end) {
-                    *dot = b'.';
-                    end += 1;
-                }
+                let (word, length) = OCTETS[usize::from(octet)];
+                text[end..end + 4].copy_from_slice(&word);
+                end += usize::from(length);
             }
-            // Four octets, so the last dot is one too many, unless there was no room for it.
-            let digits = text[..end].strip_suffix(b".").unwrap_or(&text[..end]);
-            put(str::from_utf8(digits).unwrap_or_default());
+            put(str::from_utf8(&text[..end - 1]).unwrap_or_default()); // without the last dot
         }
         IpAddr::V6(ip) => put(&ip.to_string()),
     }
+}
+
+/// Every octet in decimal with a dot after it, and how long that is.
+static OCTETS: [([u8; 4], u8); 256] = octets();
+
+const fn octets() -> [([u8; 4], u8); 256] {
+    let mut table = [([0; 4], 0); 256];
+    let mut octet = 0;
+    while octet < table.len() {
+        let [hundreds, tens, ones] = [octet / 100, octet / 10 % 10, octet % 10];
+        let [hundreds, tens, ones] = [b'0' + hundreds as u8, b'0' + tens as u8, b'0' + ones as u8];
+        table[octet] = match octet {
+            0..10 => ([ones, b'.', 0, 0], 2),
+            10..100 => ([tens, ones, b'.', 0], 3),
+            _ => ([hundreds, tens, ones, b'.'], 4),
+        };
+        octet += 1;
+    }
+    table
 }

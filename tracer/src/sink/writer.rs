@@ -5,7 +5,7 @@
 //! about a refused line is decided in `stream`.
 
 use std::{
-    io,
+    io, mem,
     os::fd::{AsFd, OwnedFd},
     sync::{
         Arc, OnceLock,
@@ -92,13 +92,22 @@ pub struct Delivery {
 pub struct Writer {
     /// Whole lines that are still to be given to the thread.
     together: BytesMut,
-    chunks: mpsc::Sender<Bytes>,
+    /// How many lines these are.
+    lines: u64,
+    chunks: mpsc::Sender<Chunk>,
     taken: u64,
     bound: usize,
     shared: Arc<Shared>,
     done: mpsc::Receiver<()>,
     /// Closed when this is dropped, which ends the watching for a hang-up.
     _watched: OwnedFd,
+}
+
+/// Lines for one `write(2)`, and how many they are.
+#[derive(Debug)]
+struct Chunk {
+    bytes: Bytes,
+    lines: u64,
 }
 
 #[derive(Debug, Default)]
@@ -118,9 +127,11 @@ impl Shared {
         self.changed.notify_one();
     }
 
-    fn wrote(&self, part: &[u8]) {
+    fn wrote(&self, part: &[u8], chunk: &Chunk) {
         self.waiting.fetch_sub(part.len(), Ordering::AcqRel);
-        self.written.fetch_add(lines(part), Ordering::AcqRel);
+        // Only of a part of it they are to be counted.
+        let lines = if part.len() == chunk.bytes.len() { chunk.lines } else { lines(part) };
+        self.written.fetch_add(lines, Ordering::AcqRel);
     }
 }
 
@@ -154,7 +165,7 @@ impl Writer {
             }
         })?;
         let together = BytesMut::new();
-        Ok(Self { together, chunks: sender, taken: 0, bound, shared, done, _watched: watched })
+        Ok(Self { together, lines: 0, chunks: sender, taken: 0, bound, shared, done, _watched: watched })
     }
 
     /// Starts writing to standard output.
@@ -209,13 +220,15 @@ impl Out for Writer {
         }
         self.shared.waiting.fetch_add(line.len(), Ordering::AcqRel);
         self.taken += 1;
+        self.lines += 1;
         self.together.extend_from_slice(line);
     }
 
     fn flush(&mut self) {
         if !self.together.is_empty() {
+            let chunk = Chunk { bytes: self.together.split().freeze(), lines: mem::take(&mut self.lines) };
             // When the thread has ended, `ended` tells why.
-            let _ = self.chunks.send(self.together.split().freeze());
+            let _ = self.chunks.send(chunk);
         }
     }
 
@@ -230,8 +243,8 @@ impl Out for Writer {
 
 /// Writes chunks as they come until there will be no more. Each ends where a line does: a write of whole lines
 /// cannot mix with what another program writes to the same pipe or file.
-fn write_chunks(chunks: &mpsc::Receiver<Bytes>, fd: &OwnedFd, shared: &Shared) -> Result<(), Ended> {
-    chunks.iter().try_for_each(|chunk| write_all(fd, &chunk, |part| shared.wrote(part)))
+fn write_chunks(chunks: &mpsc::Receiver<Chunk>, fd: &OwnedFd, shared: &Shared) -> Result<(), Ended> {
+    chunks.iter().try_for_each(|chunk| write_all(fd, &chunk.bytes, |part| shared.wrote(part, &chunk)))
 }
 
 /// Writes all of `rest` and tells of each part written.
