@@ -69,7 +69,7 @@ fn report() {
 
 fn engine(all: bool) -> Engine {
     let mut engine = if all { Engine::default() } else { Engine::flags_only() };
-    preamble().iter().for_each(|event| drop(engine.step(event)));
+    preamble().iter().for_each(|event| drop(engine.step(event, &mut |_| {})));
     engine
 }
 
@@ -79,10 +79,10 @@ fn sockets(records: impl Fn(u64) -> Vec<Record>) -> usize {
     let before = BYTES.load(Ordering::Relaxed);
     for n in 0..COUNT {
         for record in records(n) {
-            drop(engine.step(&event(&record)));
+            drop(engine.step(&event(&record), &mut |_| {}));
         }
         // What waits for its time alone is not of the socket.
-        drop(engine.step(&Event { at: u64::MAX / 4, fact: Fact::Tick }));
+        drop(engine.step(&Event { at: u64::MAX / 4, fact: Fact::Tick }, &mut |_| {}));
     }
     (BYTES.load(Ordering::Relaxed) - before) / COUNT as usize
 }
@@ -93,7 +93,7 @@ fn processes() -> usize {
     for n in 0..COUNT {
         let mut process = process(1_000);
         process.id = ProcessId { pid: 1_000, started: n };
-        drop(engine.step(&Event { at: 1, fact: Fact::Process(Box::new(process)) }));
+        drop(engine.step(&Event { at: 1, fact: Fact::Process(Box::new(process)) }, &mut |_| {}));
     }
     (BYTES.load(Ordering::Relaxed) - before) / COUNT as usize
 }
@@ -109,12 +109,10 @@ fn run(count: u64, all: bool) {
     let mut stream = Stream::new(Nowhere, Format::Json, all);
     for n in 0..count {
         for record in &loopback(n) {
-            for output in engine.step(&event(record)).unwrap_or_default() {
-                stream.push(&output, 0);
-            }
+            drop(engine.step(&event(record), &mut |output| stream.push(output, 0)));
         }
         if n % 50 == 0 {
-            drop(engine.step(&Event { at: 1_000_000 + n * 1_000, fact: Fact::Tick }));
+            drop(engine.step(&Event { at: 1_000_000 + n * 1_000, fact: Fact::Tick }, &mut |_| {}));
         }
     }
 }

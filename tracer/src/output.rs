@@ -1,9 +1,9 @@
 //! What the engine says, before it is words: one value for each record of the output stream.
 //!
 //! Sinks turn these into text or JSON; numbering (`seq`) is the stream's, because only the stream
-//! knows what was delivered.
+//! knows what was delivered. What is known already is lent, not copied: there are many records.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use crate::model::{
     address::{BindScope, Direction, RemoteClass},
@@ -12,35 +12,35 @@ use crate::model::{
 
 /// One record of the output stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Output {
+pub struct Output<'a> {
     /// When the kernel saw it: nanoseconds since 1970-01-01T00:00:00Z.
     pub time: i64,
     /// What is said.
-    pub body: Body,
+    pub body: Body<'a>,
 }
 
 /// The kinds of records.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Body {
+pub enum Body<'a> {
     /// The first record.
     Start {
         /// Version, kernel, plan and coverage.
-        start: Arc<Start>,
+        start: &'a Start,
         /// Paths of the policy files in force.
-        policy: Vec<String>,
+        policy: &'a [String],
     },
     /// A socket's verdict became research or suspicious, or changed between them.
-    Flag(FlagId, Box<Report>),
+    Flag(FlagId, Report<'a>),
     /// A flag no longer holds.
-    Clear(FlagId, Box<Report>),
+    Clear(FlagId, Report<'a>),
     /// Any other event.
-    Event(Box<Report>),
+    Event(Report<'a>),
     /// Events were lost.
-    Gap(Lost),
+    Gap(&'a Lost),
     /// A hook stopped delivering, or delivers again.
-    Degraded(Degraded),
+    Degraded(&'a Degraded),
     /// The last record.
-    End(Totals),
+    End(&'a Totals),
 }
 
 /// Names a flag within one run, so that its `clear` can name it again.
@@ -90,7 +90,7 @@ pub struct Spoken {
 
 /// One event of one socket, with its verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
+pub struct Report<'a> {
     /// Kind of the event.
     pub event: EventKind,
     /// What the rules come to.
@@ -100,11 +100,11 @@ pub struct Report {
     /// Name of the policy entry that explains it.
     pub explained_by: Option<String>,
     /// The socket.
-    pub socket: SocketView,
+    pub socket: SocketView<'a>,
     /// The process that acted.
-    pub process: Option<Arc<Process>>,
+    pub process: Option<&'a Arc<Process>>,
     /// Why `process`, or a part of it, is not known.
-    pub process_unknown: Option<String>,
+    pub process_unknown: Option<Cow<'a, str>>,
     /// How the process was found.
     pub attribution: Attribution,
     /// Name of the errno, on a failed connect.
@@ -155,7 +155,7 @@ impl EventKind {
 
 /// A socket as a record shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SocketView {
+pub struct SocketView<'a> {
     /// Identity; written as a string, cookies may pass 2^53.
     pub id: SocketId,
     /// Inode number of its network namespace.
@@ -171,7 +171,7 @@ pub struct SocketView {
     /// Bind scope of the local end.
     pub scope: BindScope,
     /// Remote end.
-    pub remote: Option<RemoteView>,
+    pub remote: Option<RemoteView<'a>>,
     /// Who opened the session.
     pub direction: Option<Direction>,
     /// What a UDP socket is.
@@ -180,13 +180,13 @@ pub struct SocketView {
 
 /// The remote end as a record shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RemoteView {
+pub struct RemoteView<'a> {
     /// Address and port.
     pub end: Endpoint,
     /// Class of the address.
     pub class: RemoteClass,
     /// Registered name of the serving end's port: a hint, not an observation.
-    pub service: Option<String>,
+    pub service: Option<&'a str>,
 }
 
 /// What a UDP socket is.

@@ -116,7 +116,7 @@ pub(crate) fn internet(n: u64) -> [Record; 3] {
 /// A record as the event that it gives.
 pub(crate) fn event(record: &Record) -> Event {
     match decode(record.as_bytes()) {
-        Ok(decoded) => Event { at: decoded.at, fact: Fact::Socket(Box::new(decoded.event)) },
+        Ok(decoded) => Event { at: decoded.at, fact: Fact::Socket(decoded.event) },
         Err(error) => panic!("{error}"),
     }
 }

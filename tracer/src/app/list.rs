@@ -100,7 +100,7 @@ fn tell(found: Baseline, pipeline: &mut Pipeline<Direct>) -> Result<(), Failure>
         for task in &holders {
             processes.tell(task, &mut facts);
         }
-        facts.push(Fact::Socket(Box::new(decoded.event)));
+        facts.push(Fact::Socket(decoded.event));
         for fact in facts.drain(..) {
             pipeline.take(&Event { at, fact })?;
         }

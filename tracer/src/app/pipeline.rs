@@ -7,6 +7,7 @@ use super::Failure;
 use crate::{
     engine::Engine,
     model::event::{Event, Fact, PolicyFile, Start},
+    output::{Body, Output},
     sink::{recording::RecordingWriter, stream::Stream, writer::Out},
     source::live::{boot_now, clock_offset},
 };
@@ -43,12 +44,13 @@ impl<O: Out> Pipeline<O> {
         if let Some(recording) = &mut self.recording {
             recording.write(event).map_err(|e| Failure::Input(e.to_string()))?;
         }
-        let outputs = self.engine.step(event).map_err(|errors| super::wrong_policy(&errors))?;
-        for output in outputs {
-            self.flagged |= matches!(output.body, crate::output::Body::Flag(..));
-            self.stream.push(&output, self.engine.clock_offset());
-        }
-        Ok(())
+        let Self { engine, stream, flagged, .. } = self;
+        let clock_offset = engine.clock_offset();
+        let mut say = |output: &Output<'_>| {
+            *flagged |= matches!(output.body, Body::Flag(..));
+            stream.push(output, clock_offset);
+        };
+        engine.step(event, &mut say).map_err(|errors| super::wrong_policy(&errors))
     }
 
     /// Brings the recording to its file as far as it is.

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::event::{
-    Attribution, BootNanos, Family, Lost, PolicyFile, Process, ProcessId, Protocol, SocketChange,
-    SocketEvent, State,
+    Attribution, BootNanos, Endpoint, Family, Lost, PolicyFile, Process, ProcessId, Protocol, SocketChange,
+    SocketEvent, SocketId, State,
 };
 
 const NETNS: u32 = 4_026_531_840;
@@ -30,12 +30,14 @@ impl Script {
 
     fn fact(&mut self, fact: Fact) -> Vec<String> {
         self.now += 1_000_000;
-        let outputs = self.engine.step(&Event { at: self.now, fact }).unwrap();
-        outputs.iter().map(|output| told(&output.body)).collect()
+        let mut said = Vec::new();
+        let event = Event { at: self.now, fact };
+        self.engine.step(&event, &mut |output| said.push(told(&output.body))).unwrap();
+        said
     }
 
     fn socket(&mut self, event: SocketEvent) -> Vec<String> {
-        self.fact(Fact::Socket(Box::new(event)))
+        self.fact(Fact::Socket(event))
     }
 
     fn listen(&mut self, id: u64, pid: u32, local: &str) -> Vec<String> {
@@ -107,8 +109,8 @@ fn event(
 }
 
 /// One record in a few words: `flag 7 listen research unexplained-listener`.
-fn told(body: &Body) -> String {
-    let words = |kind: &str, report: &Report| {
+fn told(body: &Body<'_>) -> String {
+    let words = |kind: &str, report: &Report<'_>| {
         let rules: Vec<_> = report.rules.iter().map(|spoken| spoken.rule).collect();
         let verdict = report.verdict.as_str();
         let (id, event) = (report.socket.id.0, report.event.as_str());
@@ -166,7 +168,7 @@ fn a_connect_is_told_once_when_its_local_end_comes_later() {
     let mut script = Script::new();
     assert_eq!(script.connect(7, 10, "0.0.0.0:0", "127.0.0.1:80").len(), 1);
     assert_eq!(script.connect(7, 10, "127.0.0.1:40000", "127.0.0.1:80"), [""; 0]);
-    assert_eq!(script.engine.host.get(SocketId(7)).unwrap().local.port, 40000);
+    assert_eq!(script.engine.known.host.get(SocketId(7)).unwrap().local.port, 40000);
 }
 
 #[test]
@@ -248,7 +250,7 @@ fn an_accept_in_time_is_the_first_that_is_told() {
     let accept = event(2, 20, SocketChange::Accept, State::Established, "9.1.1.1:80", Some(OUTSIDE));
     assert_eq!(script.socket(accept.clone()), ["flag 2 accept research unexplained-session"]);
     assert_eq!(script.socket(accept), [""; 0]);
-    let socket = script.engine.host.get(SocketId(2)).unwrap();
+    let socket = script.engine.known.host.get(SocketId(2)).unwrap();
     assert_eq!(socket.owner.as_ref().map(|owner| owner.id.pid), Some(20));
 }
 

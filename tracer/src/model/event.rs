@@ -41,7 +41,7 @@ pub enum Fact {
     /// A process will not be spoken of again, or else be told anew.
     Forget(ProcessId),
     /// Something happened to a socket.
-    Socket(Box<SocketEvent>),
+    Socket(SocketEvent),
     /// All sockets were read again: those not seen since `from` are gone.
     Reread {
         /// When the reading began.

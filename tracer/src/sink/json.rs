@@ -45,7 +45,7 @@ impl Renderer {
     ///
     /// # Errors
     /// None that memory alone does not have.
-    pub fn render(&mut self, output: &Output, place: Place, out: &mut Vec<u8>) -> io::Result<()> {
+    pub fn render(&mut self, output: &Output<'_>, place: Place, out: &mut Vec<u8>) -> io::Result<()> {
         let head = Head { record: record_name(&output.body), place, time: output.time };
         match &output.body {
             Body::Flag(_, report) | Body::Clear(_, report) | Body::Event(report) => {
@@ -77,7 +77,7 @@ impl Head {
     }
 }
 
-fn record_name(body: &Body) -> &'static str {
+fn record_name(body: &Body<'_>) -> &'static str {
     match body {
         Body::Start { .. } => "start",
         Body::Flag(..) => "flag",

@@ -28,11 +28,16 @@ fn end(address: &str, port: u16) -> Endpoint {
     Endpoint { ip: ip(address), port }
 }
 
-pub(super) fn at(body: Body) -> Output {
+pub(super) fn at(body: Body<'_>) -> Output<'_> {
     Output { time: TIME, body }
 }
 
-pub(super) fn start() -> Output {
+/// Outputs are lent; those of the samples last as long as the tests.
+fn lent<T>(value: T) -> &'static T {
+    Box::leak(Box::new(value))
+}
+
+pub(super) fn start() -> Output<'static> {
     let part = |event: &str, by: Option<&str>, why: Option<&str>| Coverage {
         event: event.into(),
         by: by.map(Into::into),
@@ -48,7 +53,7 @@ pub(super) fn start() -> Output {
             part("bind", None, Some("no hook sees it")),
         ],
     };
-    at(Body::Start { start: Arc::new(start), policy: vec!["base.toml".into()] })
+    at(Body::Start { start: lent(start), policy: lent(["base.toml".into()]) })
 }
 
 pub(super) fn netcat() -> Process {
@@ -67,7 +72,7 @@ pub(super) fn netcat() -> Process {
 }
 
 /// The flag of the contract's example.
-pub(super) fn listener() -> Report {
+pub(super) fn listener() -> Report<'static> {
     Report {
         event: EventKind::Listen,
         verdict: Verdict::Research,
@@ -88,7 +93,7 @@ pub(super) fn listener() -> Report {
             direction: None,
             role: None,
         },
-        process: Some(Arc::new(netcat())),
+        process: Some(lent(Arc::new(netcat()))),
         process_unknown: None,
         attribution: Attribution::Exact,
         error: None,
@@ -100,7 +105,7 @@ pub(super) fn listener() -> Report {
 }
 
 /// An outbound IPv6 session of a process that is gone.
-pub(super) fn session(event: EventKind, state: State) -> Report {
+pub(super) fn session(event: EventKind, state: State) -> Report<'static> {
     let socket = SocketView {
         id: SocketId(u64::MAX),
         netns: None,
@@ -111,7 +116,7 @@ pub(super) fn session(event: EventKind, state: State) -> Report {
         remote: Some(RemoteView {
             end: end("2606:4700::1111", 443),
             class: RemoteClass::Internet,
-            service: Some("https".into()),
+            service: Some("https"),
         }),
         direction: Some(Direction::Outbound),
         ..listener().socket
@@ -129,7 +134,7 @@ pub(super) fn session(event: EventKind, state: State) -> Report {
 }
 
 /// A UDP server, found in the baseline.
-pub(super) fn udp_server() -> Report {
+pub(super) fn udp_server() -> Report<'static> {
     let mut report = listener();
     report.event = EventKind::Seen;
     report.verdict = Verdict::Suspicious;
@@ -138,7 +143,7 @@ pub(super) fn udp_server() -> Report {
     report.socket.protocol = Protocol::Udp;
     report.socket.state = State::Close;
     report.socket.role = Some(Role::Server);
-    report.process = Some(Arc::new(Process {
+    report.process = Some(lent(Arc::new(Process {
         comm: None,
         exe: None,
         args: None,
@@ -146,34 +151,34 @@ pub(super) fn udp_server() -> Report {
         ppid: None,
         lineage: vec![Ancestor { pid: 1, comm: None, exe: None }],
         ..netcat()
-    }));
+    })));
     report
 }
 
-pub(super) fn flag(id: u64, report: Report) -> Output {
-    at(Body::Flag(FlagId(id), Box::new(report)))
+pub(super) fn flag(id: u64, report: Report<'_>) -> Output<'_> {
+    at(Body::Flag(FlagId(id), report))
 }
 
-pub(super) fn clear(id: u64, report: Report) -> Output {
-    at(Body::Clear(FlagId(id), Box::new(report)))
+pub(super) fn clear(id: u64, report: Report<'_>) -> Output<'_> {
+    at(Body::Clear(FlagId(id), report))
 }
 
-pub(super) fn event(report: Report) -> Output {
-    at(Body::Event(Box::new(report)))
+pub(super) fn event(report: Report<'_>) -> Output<'_> {
+    at(Body::Event(report))
 }
 
-pub(super) fn gap(count: u64) -> Output {
+pub(super) fn gap(count: u64) -> Output<'static> {
     let (from, to) = (998_000_000_000, 1_000_000_000_000);
-    at(Body::Gap(Lost { stage: LostStage::Ring, count, from, to, resynced: false }))
+    at(Body::Gap(lent(Lost { stage: LostStage::Ring, count, from, to, resynced: false })))
 }
 
-pub(super) fn degraded(delivers: bool) -> Output {
+pub(super) fn degraded(delivers: bool) -> Output<'static> {
     let (unseen, why) = if delivers { (vec![], "delivers again") } else { (vec!["udp"], "it was detached") };
     let unseen = unseen.into_iter().map(Into::into).collect();
-    at(Body::Degraded(Degraded { hook: "cgroup sendmsg4".into(), unseen, why: why.into(), delivers }))
+    at(Body::Degraded(lent(Degraded { hook: "cgroup sendmsg4".into(), unseen, why: why.into(), delivers })))
 }
 
-pub(super) fn finish() -> Output {
+pub(super) fn finish() -> Output<'static> {
     let rules = BTreeMap::from([("unexplained-listener", 2), ("unexplained-session", 1)]);
-    at(Body::End(Totals { events: 1204, flags: 3, clears: 1, lost: 5, rules }))
+    at(Body::End(lent(Totals { events: 1204, flags: 3, clears: 1, lost: 5, rules })))
 }

@@ -69,7 +69,7 @@ impl<O: Out> Stream<O> {
     }
 
     /// Delivers a record, or counts it. `clock_offset` is wall clock minus boot clock, nanoseconds.
-    pub fn push(&mut self, output: &Output, clock_offset: i64) {
+    pub fn push(&mut self, output: &Output<'_>, clock_offset: i64) {
         self.settle();
         match &output.body {
             Body::Start { start, .. } => {
@@ -124,7 +124,7 @@ impl<O: Out> Stream<O> {
         self.out
     }
 
-    fn offer(&mut self, output: &Output, clock_offset: i64) {
+    fn offer(&mut self, output: &Output<'_>, clock_offset: i64) {
         let flag_seq = self.flag_seq(&output.body);
         if self.gaps.is_empty() && self.try_deliver(output, clock_offset, flag_seq) {
             if let Body::Flag(id, _) = output.body {
@@ -139,7 +139,7 @@ impl<O: Out> Stream<O> {
     }
 
     /// The record that a `clear` takes back; nothing when that one was not delivered.
-    fn flag_seq(&mut self, body: &Body) -> Option<u64> {
+    fn flag_seq(&mut self, body: &Body<'_>) -> Option<u64> {
         match body {
             Body::Clear(id, _) => self.flags.remove(id),
             Body::Start { .. }
@@ -152,7 +152,7 @@ impl<O: Out> Stream<O> {
     }
 
     fn tell_lost(&mut self, time: i64, lost: &Lost, clock_offset: i64) {
-        let output = Output { time, body: Body::Gap(lost.clone()) };
+        let output = Output { time, body: Body::Gap(lost) };
         if !self.gaps.is_empty() || !self.try_deliver(&output, clock_offset, None) {
             self.keep_gap(time, lost.clone(), clock_offset);
         }
@@ -161,7 +161,7 @@ impl<O: Out> Stream<O> {
     fn end(&mut self, time: i64, totals: &Totals, clock_offset: i64) {
         self.tell_gaps();
         let lost = totals.lost + self.dropped;
-        let output = Output { time, body: Body::End(Totals { lost, ..totals.clone() }) };
+        let output = Output { time, body: Body::End(&Totals { lost, ..totals.clone() }) };
         self.deliver_surely(&output, clock_offset);
     }
 
@@ -175,11 +175,11 @@ impl<O: Out> Stream<O> {
 
     fn tell_gaps(&mut self) {
         for Gap { time, clock_offset, lost } in mem::take(&mut self.gaps) {
-            self.deliver_surely(&Output { time, body: Body::Gap(lost) }, clock_offset);
+            self.deliver_surely(&Output { time, body: Body::Gap(&lost) }, clock_offset);
         }
     }
 
-    fn try_deliver(&mut self, output: &Output, clock_offset: i64, flag_seq: Option<u64>) -> bool {
+    fn try_deliver(&mut self, output: &Output<'_>, clock_offset: i64, flag_seq: Option<u64>) -> bool {
         let rendered = self.render(output, clock_offset, flag_seq);
         let delivered = rendered.is_ok() && self.out.try_send(&self.line).is_ok();
         self.seq += u64::from(delivered);
@@ -187,7 +187,7 @@ impl<O: Out> Stream<O> {
     }
 
     /// Delivers one of the few records that are never left out.
-    fn deliver_surely(&mut self, output: &Output, clock_offset: i64) {
+    fn deliver_surely(&mut self, output: &Output<'_>, clock_offset: i64) {
         if self.render(output, clock_offset, None).is_ok() {
             self.seq += 1;
             self.out.send(&self.line);
@@ -195,7 +195,7 @@ impl<O: Out> Stream<O> {
     }
 
     /// Writes the record into `line`, as the next one of the stream.
-    fn render(&mut self, output: &Output, clock_offset: i64, flag_seq: Option<u64>) -> io::Result<()> {
+    fn render(&mut self, output: &Output<'_>, clock_offset: i64, flag_seq: Option<u64>) -> io::Result<()> {
         let place = Place { seq: self.seq + 1, flag_seq, clock_offset };
         self.line.clear();
         match self.format {

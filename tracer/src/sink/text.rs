@@ -50,7 +50,12 @@ fn style_of(verdict: Verdict) -> Style {
 ///
 /// # Errors
 /// Those of `out` alone.
-pub fn render(output: &Output, view: View, clock_offset: i64, out: &mut impl io::Write) -> io::Result<()> {
+pub fn render(
+    output: &Output<'_>,
+    view: View,
+    clock_offset: i64,
+    out: &mut impl io::Write,
+) -> io::Result<()> {
     let moment = Moment::new(output.time);
     let (word, style, rest) = match &output.body {
         Body::Start { start, policy } => return head(&moment, start, policy, view, out),
@@ -107,7 +112,7 @@ fn head(
     writeln!(out, "{}\n{}", painted(&text, BOLD, view), painted(&titles, DIM, view))
 }
 
-fn columns(report: &Report, view: View, why: &str) -> String {
+fn columns(report: &Report<'_>, view: View, why: &str) -> String {
     let socket = &report.socket;
     let local = end(socket.local);
     let (arrow, remote) = far_side(socket);
@@ -116,7 +121,7 @@ fn columns(report: &Report, view: View, why: &str) -> String {
 }
 
 /// The event; where the socket was there already, its state says more.
-fn happened(report: &Report) -> &'static str {
+fn happened(report: &Report<'_>) -> &'static str {
     let tells_state = match report.event {
         EventKind::Seen => !report.socket.protocol.is_datagram(),
         EventKind::Bind
@@ -132,7 +137,7 @@ fn happened(report: &Report) -> &'static str {
 }
 
 /// An arrow from the end that opened the session, and the remote end; or what the socket is without one.
-fn far_side(socket: &SocketView) -> (&'static str, String) {
+fn far_side(socket: &SocketView<'_>) -> (&'static str, String) {
     let Some(remote) = &socket.remote else {
         let role = socket.role.map_or("", Role::as_str);
         return ("", if socket.state == State::Listen { "listening" } else { role }.to_owned());
@@ -153,8 +158,8 @@ fn end(end: Endpoint) -> String {
     }
 }
 
-fn who(report: &Report, home: Option<u32>) -> String {
-    let mut who = report.process.as_deref().map_or_else(|| "?".to_owned(), process);
+fn who(report: &Report<'_>, home: Option<u32>) -> String {
+    let mut who = report.process.map_or_else(|| "?".to_owned(), |p| process(p));
     match report.attribution {
         Attribution::Exact | Attribution::Unknown => {}
         // Of a socket that was there already, nothing but its holder can be known.
@@ -179,13 +184,13 @@ fn process(process: &Process) -> String {
 }
 
 /// What is said about the verdict, then how the event went, then the rules, worst first.
-fn why(report: &Report, verdict: Option<String>) -> String {
+fn why(report: &Report<'_>, verdict: Option<String>) -> String {
     let rules = report.rules.iter().map(|spoken| format!("{}: {}", spoken.rule, spoken.why));
     let explained = report.explained_by.as_ref().map(|entry| format!("explained by `{entry}`"));
     verdict.into_iter().chain(outcome(report)).chain(explained).chain(rules).collect::<Vec<_>>().join("; ")
 }
 
-fn taken_back(report: &Report) -> String {
+fn taken_back(report: &Report<'_>) -> String {
     // The event may be another socket's, whose end took the ground from this flag.
     let itself = report.duration_ms.is_some() || report.bytes_sent.is_some();
     match report.event {
@@ -202,7 +207,7 @@ fn taken_back(report: &Report) -> String {
     }
 }
 
-fn outcome(report: &Report) -> Vec<String> {
+fn outcome(report: &Report<'_>) -> Vec<String> {
     let mut parts = Vec::new();
     if report.event == EventKind::Failed || report.error.is_some() {
         parts.push(report.error.clone().unwrap_or_else(|| "unknown error".to_owned()));

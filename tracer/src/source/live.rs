@@ -275,7 +275,7 @@ impl Live {
 
     fn push(&mut self, event: SocketEvent, at: BootNanos, out: &mut Vec<Event>) {
         out.extend(self.facts.drain(..).map(|fact| Event { at, fact }));
-        out.push(Event { at, fact: Fact::Socket(Box::new(event)) });
+        out.push(Event { at, fact: Fact::Socket(event) });
     }
 
     /// What the passing of time brings: flows whose period is over, connects that got nowhere, proofs that

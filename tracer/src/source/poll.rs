@@ -103,7 +103,7 @@ impl Poll {
         for (event, tasks) in self.known.differences(found.sockets, &found.waiting) {
             let mut facts = Vec::new();
             tasks.iter().for_each(|task| self.processes.tell(task, &mut facts));
-            facts.push(Fact::Socket(Box::new(event)));
+            facts.push(Fact::Socket(event));
             out.extend(facts.into_iter().map(|fact| Event { at, fact }));
         }
         if found.unknown > self.unknown {

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The line of a flag, clear or event; empty for other records.
-pub(super) fn line(output: &Output, place: Place) -> String {
+pub(super) fn line(output: &Output<'_>, place: Place) -> String {
     let (report, flag_seq) = match &output.body {
         Body::Flag(_, report) | Body::Event(report) => (report, None),
         Body::Clear(_, report) => (report, Some(place.flag_seq)),
@@ -56,9 +56,9 @@ struct ReportFields<'a> {
 }
 
 impl<'a> ReportFields<'a> {
-    fn new(report: &'a Report, flag_seq: Sometimes<u64>, place: Place) -> Self {
+    fn new(report: &'a Report<'_>, flag_seq: Sometimes<u64>, place: Place) -> Self {
         let (failed, closed) = (report.event == EventKind::Failed, report.event == EventKind::Close);
-        let process = report.process.as_deref();
+        let process = report.process;
         Self {
             event: report.event.as_str(),
             flag_seq,
@@ -109,7 +109,7 @@ struct SocketFields<'a> {
 }
 
 impl<'a> SocketFields<'a> {
-    fn new(socket: &'a SocketView) -> Self {
+    fn new(socket: &'a SocketView<'_>) -> Self {
         let Endpoint { ip, port } = socket.local;
         Self {
             id: Digits(socket.id.0),
@@ -150,8 +150,8 @@ struct RemoteFields<'a> {
 }
 
 impl<'a> RemoteFields<'a> {
-    fn new(remote: &'a RemoteView) -> Self {
-        let service = remote.service.as_deref();
+    fn new(remote: &'a RemoteView<'_>) -> Self {
+        let service = remote.service;
         Self { ip: remote.end.ip, port: known_port(remote.end.port), class: remote.class, service }
     }
 }

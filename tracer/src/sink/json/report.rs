@@ -18,7 +18,7 @@ const USUAL: usize = 1024;
 /// Adds a flag, clear or event, without a newline.
 pub(super) fn write(
     head: &Head,
-    report: &Report,
+    report: &Report<'_>,
     takes_back: bool,
     known: &mut Renderer,
     out: &mut Vec<u8>,
@@ -29,7 +29,7 @@ pub(super) fn write(
     verdict(report, out)?;
     socket(&report.socket, out)?;
     put(out, ",\"process\":");
-    match &report.process {
+    match report.process {
         Some(process) => known.processes.write(process, head.place.clock_offset, out)?,
         None => put(out, "null"),
     }
@@ -37,7 +37,13 @@ pub(super) fn write(
     Ok(())
 }
 
-fn begin(head: &Head, report: &Report, takes_back: bool, time: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
+fn begin(
+    head: &Head,
+    report: &Report<'_>,
+    takes_back: bool,
+    time: &[u8],
+    out: &mut Vec<u8>,
+) -> io::Result<()> {
     put(out, "{\"schema\":");
     number(out, super::SCHEMA);
     put(out, ",\"record\":\"");
@@ -61,7 +67,7 @@ fn begin(head: &Head, report: &Report, takes_back: bool, time: &[u8], out: &mut 
 }
 
 /// What only some events have; where one has it, the value may still not be known.
-fn outcome(report: &Report, out: &mut Vec<u8>) -> io::Result<()> {
+fn outcome(report: &Report<'_>, out: &mut Vec<u8>) -> io::Result<()> {
     let closed = report.event == EventKind::Close;
     for (name, value) in [
         (",\"bytes_sent\":", report.bytes_sent),
@@ -96,7 +102,7 @@ fn attribution(attribution: Attribution) -> &'static str {
     }
 }
 
-fn verdict(report: &Report, out: &mut Vec<u8>) -> io::Result<()> {
+fn verdict(report: &Report<'_>, out: &mut Vec<u8>) -> io::Result<()> {
     put(out, ",\"verdict\":\"");
     put(out, report.verdict.as_str());
     put(out, "\",\"rules\":[");
@@ -115,7 +121,7 @@ fn verdict(report: &Report, out: &mut Vec<u8>) -> io::Result<()> {
     Ok(())
 }
 
-fn socket(socket: &SocketView, out: &mut Vec<u8>) -> io::Result<()> {
+fn socket(socket: &SocketView<'_>, out: &mut Vec<u8>) -> io::Result<()> {
     put(out, ",\"socket\":{\"id\":\"");
     number(out, socket.id.0);
     put(out, "\",\"netns\":");
@@ -143,12 +149,12 @@ fn socket(socket: &SocketView, out: &mut Vec<u8>) -> io::Result<()> {
     Ok(())
 }
 
-fn remote(remote: &RemoteView, out: &mut Vec<u8>) -> io::Result<()> {
+fn remote(remote: &RemoteView<'_>, out: &mut Vec<u8>) -> io::Result<()> {
     end(remote.end, out);
     put(out, ",\"class\":\"");
     put(out, remote.class.as_str());
     put(out, "\",\"service\":");
-    text_or_null(out, remote.service.as_deref())?;
+    text_or_null(out, remote.service)?;
     put(out, "}");
     Ok(())
 }

@@ -157,7 +157,7 @@ fn what_is_written_by_hand_is_what_serde_writes() {
             let mut report = Report {
                 error: text.clone(),
                 explained_by: text.clone(),
-                process_unknown: text.clone(),
+                process_unknown: text.as_deref().map(Into::into),
                 bytes_sent: number,
                 bytes_received: number,
                 duration_ms: number,
@@ -165,7 +165,7 @@ fn what_is_written_by_hand_is_what_serde_writes() {
                 ..base.clone()
             };
             if let Some(remote) = &mut report.socket.remote {
-                remote.service = text.clone();
+                remote.service = text.as_deref();
                 remote.end.ip = if number.is_none() { [9, 0, 100, 255].into() } else { remote.end.ip };
             }
             line(&samples::event(report.clone()), 1, None);

@@ -60,11 +60,11 @@ fn stream(room: usize, all: bool) -> Stream<Fake> {
     Stream::new(Fake::with_room(room), Format::Json, all)
 }
 
-fn push(stream: &mut Stream<Fake>, output: &Output) {
+fn push(stream: &mut Stream<Fake>, output: &Output<'_>) {
     stream.push(output, samples::CLOCK_OFFSET);
 }
 
-fn listener() -> Report {
+fn listener() -> Report<'static> {
     samples::listener()
 }
 

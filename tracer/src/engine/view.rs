@@ -1,0 +1,133 @@
+//! A socket as the rules and the records see it.
+
+use std::borrow::Cow;
+
+use crate::{
+    errno,
+    model::{
+        address::{Direction, RemoteClass},
+        change::{Happened, What},
+        event::Endpoint,
+        host::Host,
+        peers::Exchange,
+        socket::Socket,
+    },
+    output::{EventKind, RemoteView, Report, Role, SocketView, Verdict},
+    sink::escape::escape,
+    triage::{
+        facts::{Facts, service_protocol, serving_port},
+        judge::{Judgement, Weight, judge, weigh},
+        policy::Policy,
+        services::Services,
+    },
+};
+
+/// Everything that a verdict depends on.
+#[derive(Default)]
+pub(super) struct Known {
+    pub(super) host: Host,
+    pub(super) policy: Policy,
+    pub(super) services: Services,
+}
+
+impl Known {
+    /// What the rules come to, and nothing else.
+    pub(super) fn weigh(&self, socket: &Socket) -> Weight {
+        weigh(&self.facts(socket), |facts| self.weigh_twin(facts))
+    }
+
+    fn judge(&self, socket: &Socket) -> Judgement {
+        judge(&self.facts(socket).in_words(), |facts| self.weigh_twin(facts))
+    }
+
+    fn weigh_twin(&self, facts: &Facts<'_>) -> Option<Verdict> {
+        Some(weigh(&self.facts(facts.twin?.listener), |_| None).verdict)
+    }
+
+    fn facts<'a>(&'a self, socket: &'a Socket) -> Facts<'a> {
+        Facts::gather(socket, &self.host, &self.policy, &self.services)
+    }
+
+    /// The record of a socket, without its kind, and what its rules come to.
+    pub(super) fn report<'a>(
+        &'a self,
+        socket: &'a Socket,
+        happened: Option<&Happened>,
+        event: EventKind,
+    ) -> (Report<'a>, Weight) {
+        let Judgement { weight, rules, explained_by } = self.judge(socket);
+        let what = happened.map(|happened| &happened.what);
+        let peer = match what {
+            Some(What::Udp { peer, .. }) => *peer,
+            _ => None,
+        };
+        let mut report = Report {
+            event,
+            verdict: weight.verdict,
+            rules,
+            explained_by: explained_by.map(|name| escape(name.as_bytes())),
+            socket: self.view(socket, peer.or(socket.remote)),
+            process: socket.owner.as_ref(),
+            process_unknown: unknown(socket),
+            attribution: socket.attribution,
+            error: None,
+            bytes_sent: None,
+            bytes_received: None,
+            duration_ms: None,
+            count: None,
+        };
+        match what {
+            Some(What::Failed { errno }) => report.error = errno.map(errno::name),
+            Some(What::Udp { count, .. }) => report.count = Some(*count),
+            Some(What::Close { sent, received, duration }) => {
+                report.bytes_sent = *sent;
+                report.bytes_received = *received;
+                report.duration_ms = duration.map(|nanos| nanos / 1_000_000);
+            }
+            Some(
+                What::Seen | What::Bind | What::Listen | What::Connect | What::Established | What::Accept,
+            )
+            | None => {}
+        }
+        (report, weight)
+    }
+
+    fn view(&self, socket: &Socket, remote: Option<Endpoint>) -> SocketView<'_> {
+        let datagram = socket.protocol.is_datagram();
+        let role = (datagram && (socket.local.port != 0 || socket.remote.is_some()))
+            .then(|| if socket.is_udp_server() { Role::Server } else { Role::Client });
+        SocketView {
+            id: socket.id,
+            netns: socket.netns,
+            protocol: socket.protocol,
+            family: socket.family,
+            state: socket.state,
+            local: socket.local,
+            scope: socket.scope(),
+            direction: socket.direction.or(remote.and_then(|end| flow_direction(socket, end))),
+            remote: remote.map(|end| self.remote(socket, end)),
+            role,
+        }
+    }
+
+    fn remote(&self, socket: &Socket, end: Endpoint) -> RemoteView<'_> {
+        let direction = flow_direction(socket, end).or(socket.direction);
+        let port = serving_port(direction, socket.local.port, end.port);
+        let service = self.services.name(service_protocol(socket.protocol), port);
+        let class: RemoteClass = self.host.class(socket.netns, end.ip);
+        RemoteView { end, class, service }
+    }
+}
+
+/// Who began to exchange datagrams with this peer.
+fn flow_direction(socket: &Socket, peer: Endpoint) -> Option<Direction> {
+    socket.datagrams.peers.get(&peer).map(Exchange::direction)
+}
+
+/// Why the process, or a part of it, is not known.
+fn unknown(socket: &Socket) -> Option<Cow<'_, str>> {
+    match &socket.owner {
+        Some(owner) => owner.unknown.as_deref().map(Cow::Borrowed),
+        None => socket.owner_unknown.map(|why| Cow::Owned(why.to_string())),
+    }
+}
