@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use rustix::{
     event::{PollFd, PollFlags, poll},
     io::Errno,
@@ -29,6 +29,9 @@ mod tests;
 /// Lines are put together up to this many bytes for one `write(2)`. Each wakes the thread that writes, which costs
 /// more than the writing; a much longer one would give no room back until all of it was read.
 const BATCH: usize = 256 * 1024;
+
+/// Buffers that are kept beside the one that is filled.
+const SPARE: usize = 2;
 
 /// Takes lines, each with its newline, and brings them to where they are read.
 pub trait Out {
@@ -95,6 +98,8 @@ pub struct Writer {
     /// How many lines these are.
     lines: u64,
     chunks: mpsc::Sender<Chunk>,
+    /// Memory of chunks that were written: it is warm, and there.
+    spent: mpsc::Receiver<BytesMut>,
     taken: u64,
     bound: usize,
     shared: Arc<Shared>,
@@ -106,7 +111,7 @@ pub struct Writer {
 /// Lines for one `write(2)`, and how many they are.
 #[derive(Debug)]
 struct Chunk {
-    bytes: Bytes,
+    bytes: BytesMut,
     lines: u64,
 }
 
@@ -149,11 +154,12 @@ impl Writer {
     pub fn new(fd: OwnedFd, bound: usize) -> io::Result<Self> {
         let (fd, shared) = (Arc::new(fd), Arc::new(Shared::default()));
         let (sender, receiver) = mpsc::channel();
+        let (spent_sender, spent) = mpsc::sync_channel(SPARE);
         let (done_sender, done) = mpsc::channel();
         let (stop, watched) = rustix::pipe::pipe()?;
         let (writing_fd, writing) = (Arc::clone(&fd), Arc::clone(&shared));
         thread::Builder::new().name("writer".into()).spawn(move || {
-            if let Err(why) = write_chunks(&receiver, &writing_fd, &writing) {
+            if let Err(why) = write_chunks(&receiver, &spent_sender, &writing_fd, &writing) {
                 writing.end(why);
             }
             drop(done_sender);
@@ -165,7 +171,17 @@ impl Writer {
             }
         })?;
         let together = BytesMut::new();
-        Ok(Self { together, lines: 0, chunks: sender, taken: 0, bound, shared, done, _watched: watched })
+        Ok(Self {
+            together,
+            lines: 0,
+            chunks: sender,
+            spent,
+            taken: 0,
+            bound,
+            shared,
+            done,
+            _watched: watched,
+        })
     }
 
     /// Starts writing to standard output.
@@ -226,7 +242,9 @@ impl Out for Writer {
 
     fn flush(&mut self) {
         if !self.together.is_empty() {
-            let chunk = Chunk { bytes: self.together.split().freeze(), lines: mem::take(&mut self.lines) };
+            let empty = self.spent.try_recv().unwrap_or_default();
+            let bytes = mem::replace(&mut self.together, empty);
+            let chunk = Chunk { bytes, lines: mem::take(&mut self.lines) };
             // When the thread has ended, `ended` tells why.
             let _ = self.chunks.send(chunk);
         }
@@ -243,8 +261,19 @@ impl Out for Writer {
 
 /// Writes chunks as they come until there will be no more. Each ends where a line does: a write of whole lines
 /// cannot mix with what another program writes to the same pipe or file.
-fn write_chunks(chunks: &mpsc::Receiver<Chunk>, fd: &OwnedFd, shared: &Shared) -> Result<(), Ended> {
-    chunks.iter().try_for_each(|chunk| write_all(fd, &chunk.bytes, |part| shared.wrote(part, &chunk)))
+fn write_chunks(
+    chunks: &mpsc::Receiver<Chunk>,
+    spent: &mpsc::SyncSender<BytesMut>,
+    fd: &OwnedFd,
+    shared: &Shared,
+) -> Result<(), Ended> {
+    chunks.iter().try_for_each(|mut chunk| {
+        write_all(fd, &chunk.bytes, |part| shared.wrote(part, &chunk))?;
+        chunk.bytes.clear();
+        // What is more than is needed goes.
+        let _ = spent.try_send(chunk.bytes);
+        Ok(())
+    })
 }
 
 /// Writes all of `rest` and tells of each part written.
