@@ -1,11 +1,12 @@
 //! The boundary to standard output: whole lines go in, `write(2)` comes out.
 //!
-//! [`Writer`] is for a live run: a thread owns the descriptor behind a buffer with a bound, and whoever
-//! hands a line over never waits. [`Direct`] is for runs that lose nothing by waiting. What is done
+//! [`Writer`] is for a live run: what would have to wait is written by a thread, behind a buffer with a bound, and
+//! whoever hands a line over never waits. [`Direct`] is for runs that lose nothing by waiting. What is done
 //! about a refused line is decided in `stream`.
 
 use std::{
-    io, mem,
+    io::{self, IoSlice},
+    mem,
     os::fd::{AsFd, OwnedFd},
     sync::{
         Arc, OnceLock,
@@ -16,10 +17,10 @@ use std::{
     time::Duration,
 };
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use rustix::{
     event::{PollFd, PollFlags, poll},
-    io::Errno,
+    io::{Errno, ReadWriteFlags, pwritev2},
 };
 use tokio::sync::Notify;
 
@@ -29,6 +30,9 @@ mod tests;
 /// Lines are put together up to this many bytes for one `write(2)`. Each wakes the thread that writes, which costs
 /// more than the writing; a much longer one would give no room back until all of it was read.
 const BATCH: usize = 256 * 1024;
+
+/// The offset of a write at the descriptor's own position, pwritev2(2).
+const WHERE_IT_IS: u64 = u64::MAX;
 
 /// Buffers that are kept beside the one that is filled.
 const SPARE: usize = 2;
@@ -90,13 +94,17 @@ pub struct Delivery {
 /// A thread that writes lines, and the buffer before it.
 ///
 /// Lines are put together until [`Out::flush`], or until they fill a write: to wake the thread for each would
-/// cost more than everything else that is done for a line.
+/// cost more than everything else that is done for a line. Where the kernel can say that a write would wait, as it can
+/// of a pipe since 6.4, the thread is woken for that alone.
 #[derive(Debug)]
 pub struct Writer {
     /// Whole lines that are still to be given to the thread.
     together: BytesMut,
     /// How many lines these are.
     lines: u64,
+    fd: Arc<OwnedFd>,
+    /// The kernel knows of `fd` whether a write would wait, as far as is known.
+    can_tell: bool,
     chunks: mpsc::Sender<Chunk>,
     /// Memory of chunks that were written: it is warm, and there.
     spent: mpsc::Receiver<BytesMut>,
@@ -113,6 +121,13 @@ pub struct Writer {
 struct Chunk {
     bytes: BytesMut,
     lines: u64,
+}
+
+impl Chunk {
+    /// How many lines end in a part of it; counted only where it is not all of it.
+    fn lines_in(&self, part: &[u8]) -> u64 {
+        if part.len() == self.bytes.len() { self.lines } else { lines(part) }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -132,10 +147,8 @@ impl Shared {
         self.changed.notify_one();
     }
 
-    fn wrote(&self, part: &[u8], chunk: &Chunk) {
-        self.waiting.fetch_sub(part.len(), Ordering::AcqRel);
-        // Only of a part of it they are to be counted.
-        let lines = if part.len() == chunk.bytes.len() { chunk.lines } else { lines(part) };
+    fn wrote(&self, bytes: usize, lines: u64) {
+        self.waiting.fetch_sub(bytes, Ordering::AcqRel);
         self.written.fetch_add(lines, Ordering::AcqRel);
     }
 }
@@ -164,16 +177,17 @@ impl Writer {
             }
             drop(done_sender);
         })?;
-        let watching = Arc::clone(&shared);
+        let (watched_fd, watching) = (Arc::clone(&fd), Arc::clone(&shared));
         thread::Builder::new().name("hangup".into()).spawn(move || {
-            if hangs_up(&fd, &stop) {
+            if hangs_up(&watched_fd, &stop) {
                 watching.end(Ended::Closed);
             }
         })?;
-        let together = BytesMut::new();
         Ok(Self {
-            together,
+            together: BytesMut::new(),
             lines: 0,
+            fd,
+            can_tell: true,
             chunks: sender,
             spent,
             taken: 0,
@@ -190,6 +204,25 @@ impl Writer {
     /// Those of [`Writer::new`].
     pub fn stdout(bound: usize) -> io::Result<Self> {
         Self::new(io::stdout().as_fd().try_clone_to_owned()?, bound)
+    }
+
+    /// Writes what needs no waiting for, unless the thread still has lines that come before. Whatever else comes of it
+    /// will come of the thread's write as well, which tells it.
+    fn write_now(&mut self, chunk: &mut Chunk) {
+        if !self.can_tell || self.shared.waiting.load(Ordering::Acquire) > chunk.bytes.len() {
+            return;
+        }
+        let bytes = [IoSlice::new(&chunk.bytes)];
+        match pwritev2(&*self.fd, &bytes, WHERE_IT_IS, ReadWriteFlags::NOWAIT) {
+            Ok(count) => {
+                let lines = chunk.lines_in(&chunk.bytes[..count]);
+                self.shared.wrote(count, lines);
+                chunk.lines -= lines;
+                chunk.bytes.advance(count);
+            }
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(_) => self.can_tell = false,
+        }
     }
 
     /// Waits until no more lines can be written; forever as long as all goes well. It can be dropped and
@@ -241,10 +274,16 @@ impl Out for Writer {
     }
 
     fn flush(&mut self) {
-        if !self.together.is_empty() {
-            let empty = self.spent.try_recv().unwrap_or_default();
-            let bytes = mem::replace(&mut self.together, empty);
-            let chunk = Chunk { bytes, lines: mem::take(&mut self.lines) };
+        if self.together.is_empty() {
+            return;
+        }
+        let empty = self.spent.try_recv().unwrap_or_default();
+        let bytes = mem::replace(&mut self.together, empty);
+        let mut chunk = Chunk { bytes, lines: mem::take(&mut self.lines) };
+        self.write_now(&mut chunk);
+        if chunk.bytes.is_empty() {
+            self.together = chunk.bytes;
+        } else {
             // When the thread has ended, `ended` tells why.
             let _ = self.chunks.send(chunk);
         }
@@ -268,7 +307,7 @@ fn write_chunks(
     shared: &Shared,
 ) -> Result<(), Ended> {
     chunks.iter().try_for_each(|mut chunk| {
-        write_all(fd, &chunk.bytes, |part| shared.wrote(part, &chunk))?;
+        write_all(fd, &chunk.bytes, |part| shared.wrote(part.len(), chunk.lines_in(part)))?;
         chunk.bytes.clear();
         // What is more than is needed goes.
         let _ = spent.try_send(chunk.bytes);

@@ -28,7 +28,7 @@ pub(super) fn loopback_only(facts: &Facts<'_>) -> Option<Evidence> {
 fn sentence(before: &str, ip: IpAddr, after: &str) -> String {
     let mut text = String::with_capacity(80);
     text.push_str(before);
-    spell(ip, |part| text.push_str(part));
+    spell(ip, |part| text.push_str(str::from_utf8(part).unwrap_or_default()));
     text.push_str(after);
     text
 }

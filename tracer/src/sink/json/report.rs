@@ -162,7 +162,7 @@ fn remote(remote: &RemoteView<'_>, out: &mut Vec<u8>) -> io::Result<()> {
 /// The beginning of an object with address and port; a port of 0 is not known.
 fn end(end: Endpoint, out: &mut Vec<u8>) {
     put(out, "{\"ip\":\"");
-    spell(end.ip, |part| put(out, part));
+    spell(end.ip, |text| out.extend_from_slice(text));
     put(out, "\",\"port\":");
     number_or_null(out, (end.port != 0).then_some(end.port));
 }
