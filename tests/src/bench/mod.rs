@@ -70,6 +70,7 @@ const fn countable(
 /// All of them, in the order in which they run.
 pub const ALL: &[Measurement] = &[
     countable("tcp-json", "TCP storm, the tracer telling every event as JSON", rates::tcp_json),
+    countable("tcp-json-null", "the same, to /dev/null", rates::tcp_json_null),
     countable("tcp-flags", "TCP storm, the tracer telling flags", rates::tcp_flags),
     timed("tcp-tcplife", "tcplife", |setting| rates::tcp(setting, Streamer::Other(&tools::TCPLIFE))),
     timed("tcp-tcpstates", "tcpstates", |setting| rates::tcp(setting, Streamer::Other(&tools::TCPSTATES))),

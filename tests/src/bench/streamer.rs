@@ -20,6 +20,8 @@ use crate::tracer::Process;
 pub(super) enum Streamer {
     /// The tracer, every event as JSON.
     EveryEvent,
+    /// The same, and nobody keeps it.
+    EveryEventToNull,
     /// The tracer as it runs by default: flags, as text.
     Flags,
     /// Another program.
@@ -56,6 +58,7 @@ impl Streamer {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::EveryEvent => "tracer --json --all",
+            Self::EveryEventToNull => "tracer --json --all > /dev/null",
             Self::Flags => "tracer",
             Self::Other(tool) => tool.name,
         }
@@ -67,15 +70,21 @@ impl Streamer {
     /// [`Unavailable`] when another program is not installed or does not run here; else when the tracer does not
     /// get ready.
     pub(super) fn start(self, setting: &Setting, netns: &Netns) -> Result<Running> {
-        let (stdout, stderr) = (tempfile::tempfile()?, tempfile::tempfile()?);
+        let stdout = match self {
+            Self::EveryEventToNull => File::options().read(true).write(true).open("/dev/null")?,
+            Self::EveryEvent | Self::Flags | Self::Other(_) => tempfile::tempfile()?,
+        };
+        let stderr = tempfile::tempfile()?;
         let mut command = match self {
-            Self::EveryEvent => setting.subject.live(&["--all"]),
+            Self::EveryEvent | Self::EveryEventToNull => setting.subject.live(&["--all"]),
             Self::Flags => setting.subject.command(["live", "--hooks", setting.subject.plan.word()]),
             Self::Other(tool) => tool.command(netns).map_err(Unavailable)?,
         };
         command.stdin(Stdio::null()).stdout(stdout.try_clone()?).stderr(stderr.try_clone()?);
         let process = match self {
-            Self::EveryEvent | Self::Flags => Kind::Tracer(Process::start_ready(&mut command)?),
+            Self::EveryEvent | Self::EveryEventToNull | Self::Flags => {
+                Kind::Tracer(Process::start_ready(&mut command)?)
+            }
             Self::Other(_) => Kind::Other(command.spawn().context("starting a program")?),
         };
         let mut running = Running { process, stdout, stderr };
