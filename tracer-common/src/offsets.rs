@@ -104,8 +104,6 @@ pub struct Offsets {
 pub const READS_TASK_TYPE: u32 = 1;
 /// Tracing programs may ask for a socket's cookie (5.12 and later).
 pub const READS_COOKIE: u32 = 2;
-/// Sockets are known by their address alone, as in kprobes: they are read by `bpf_probe_read_kernel`.
-pub const READS_BY_PROBE: u32 = 4;
 
 /// What the programs are told once, before they load.
 #[repr(C)]

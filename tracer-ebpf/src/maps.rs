@@ -2,14 +2,12 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, LruHashMap, PerCpuArray, RingBuf},
+    maps::{Array, PerCpuArray, RingBuf},
 };
 use tracer_common::{
     AWAITING_ENTRIES, CONTROL_ENTRIES, FLOW_SETS, FLOW_WAYS, Flow, Offsets, PROGRAMS, SOCKET_SETS, Settings,
     SocketSet,
 };
-
-use crate::task::STACK_SLOTS;
 
 /// `BPF_F_MMAPABLE` of `include/uapi/linux/bpf.h`.
 const MMAPABLE: u32 = 1 << 10;
@@ -37,9 +35,14 @@ pub(crate) static AWAITING: Array<u64> = Array::with_max_entries(AWAITING_ENTRIE
 #[map]
 pub(crate) static SOCKETS: Array<SocketSet> = Array::with_max_entries(SOCKET_SETS, 0);
 
-/// Arguments of calls whose return is hooked too, by task and function.
+/// Arguments of calls whose return is hooked too, by thread and function. An array, for the reason of [`AWAITING`].
 #[map]
-pub(crate) static CALLS: LruHashMap<CallKey, Call> = LruHashMap::with_max_entries(8_192, 0);
+pub(crate) static CALLS: Array<Call> = Array::with_max_entries(CALL_THREADS * CALL_FUNCTIONS, 0);
+
+/// Threads whose ids differ by less do not get in each other's way.
+pub(crate) const CALL_THREADS: u32 = 1024;
+/// Functions that are told apart.
+pub(crate) const CALL_FUNCTIONS: u32 = 8;
 
 /// Changes of state that the first program on `inet_sock_set_state` took, for the second one.
 #[map]
@@ -57,23 +60,18 @@ static OFFSETS: Offsets = unsafe { core::mem::zeroed() };
 #[unsafe(no_mangle)]
 static SETTINGS: Settings = unsafe { core::mem::zeroed() };
 
-/// See [`TAKEN`]: socket and new state of the last change on each stack, 0 where the second program has seen it.
-pub(crate) type Taken = [(u64, u64); STACK_SLOTS as usize];
+/// See [`TAKEN`]: socket and new state of a change, 0 where the second program has seen it.
+pub(crate) type Taken = [(u64, u64); TAKEN_PLACES];
 
-/// Key of [`CALLS`].
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(crate) struct CallKey {
-    /// `bpf_get_current_pid_tgid()`
-    pub(crate) task: u64,
-    /// Which function: one may call another.
-    pub(crate) function: u64,
-}
+/// Changes of different sockets that can be in work on one CPU: one, and those that interrupt it.
+pub(crate) const TAKEN_PLACES: usize = 64;
 
 /// See [`CALLS`].
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Call {
+    /// `bpf_get_current_pid_tgid()`; 0 where there is no call.
+    pub(crate) task: u64,
     /// First argument: the socket.
     pub(crate) socket: u64,
     /// Second argument: an address in kernel memory.

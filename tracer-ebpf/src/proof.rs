@@ -5,7 +5,7 @@ use tracer_common::PROGRAMS;
 
 use crate::{
     maps::{PROOF, setting},
-    sock::Sock,
+    sock::{Reads, Sock},
 };
 
 /// True for a socket of the self-test; the program of that slot has left its mark and is done.
@@ -25,17 +25,20 @@ pub(crate) fn mark(slot: u32, netns: u32) -> bool {
 /// What the named program has to do with the socket at an address: it leaves its mark for the self-test's and passes
 /// over those of a namespace that was not asked for.
 macro_rules! wanted {
-    ($program:literal, $at:expr) => {{
+    ($program:literal, $at:expr) => {
+        $crate::proof::wanted!($program, $at, $crate::sock::Typed)
+    };
+    ($program:literal, $at:expr, $reads:expr) => {{
         const SLOT: u32 = tracer_common::slot($program);
-        $crate::proof::of_interest(SLOT, $at)
+        $crate::proof::of_interest(SLOT, $at, $reads)
     }};
 }
 pub(crate) use wanted;
 
 /// The socket, when the program of that slot has something to tell of it.
 #[inline(always)]
-pub(crate) fn of_interest(slot: u32, at: *const u8) -> Option<Sock> {
-    let sk = Sock::at(at);
+pub(crate) fn of_interest<R: Reads>(slot: u32, at: *const u8, reads: R) -> Option<Sock<R>> {
+    let sk = Sock::at(at, reads);
     (!mark(slot, sk.netns) && is_asked_for(sk.netns)).then_some(sk)
 }
 

@@ -2,13 +2,13 @@
 //!
 //! Plain loads through typed pointers: the verifier checks them at load, they cost no helper call,
 //! and they work under lockdown where `bpf_probe_read_kernel` does not. Kprobes have addresses without
-//! a type: a setting, which the verifier knows, makes the same loads go through that helper.
+//! a type: the same loads go through that helper.
 
-use core::mem::MaybeUninit;
+use core::{marker::PhantomData, mem::MaybeUninit};
 
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_probe_read_kernel};
 use tracer_common::{
-    ABSENT, FLAG_CONNECTED, FLAG_NO_BYTES, FLAG_PORT_BOUND, FLAG_V6ONLY, READS_BY_PROBE, READS_COOKIE, Record,
+    ABSENT, FLAG_CONNECTED, FLAG_NO_BYTES, FLAG_PORT_BOUND, FLAG_V6ONLY, READS_COOKIE, Record,
 };
 
 use crate::maps::{offset, setting};
@@ -43,10 +43,32 @@ const ECONNABORTED: u32 = 103;
 /// `EADDRNOTAVAIL`, for a connect that found no free port.
 const EADDRNOTAVAIL: u32 = 99;
 
-/// Loads a member of a socket, or of what it points to.
-#[inline(always)]
-pub(crate) fn load<T: Copy>(base: *const u8, offset: u32) -> T {
-    if setting!(reads) & READS_BY_PROBE != 0 { probe(base, offset) } else { plain(base, offset) }
+/// How a program knows the kernel's structures. A type, not a value: the verifier must not see the other way.
+pub(crate) trait Reads: Copy {
+    /// The verifier knows their types.
+    const TYPED: bool;
+
+    /// Loads a member of a structure.
+    #[inline(always)]
+    fn load<T: Copy>(base: *const u8, offset: u32) -> T {
+        if Self::TYPED { plain(base, offset) } else { probe(base, offset) }
+    }
+}
+
+/// Through pointers whose types the verifier knows.
+#[derive(Clone, Copy)]
+pub(crate) struct Typed;
+
+impl Reads for Typed {
+    const TYPED: bool = true;
+}
+
+/// By their addresses alone, as in kprobes.
+#[derive(Clone, Copy)]
+pub(crate) struct Addressed;
+
+impl Reads for Addressed {
+    const TYPED: bool = false;
 }
 
 /// Loads a member of a structure whose type the verifier knows; it refuses a wrong place.
@@ -75,28 +97,41 @@ pub(crate) fn probe<T: Copy>(base: *const u8, offset: u32) -> T {
 
 /// `struct sock_common` or a structure that begins with it.
 #[derive(Clone, Copy)]
-pub(crate) struct Sock {
+pub(crate) struct Sock<R = Typed> {
     pub(crate) at: *const u8,
+    _reads: PhantomData<R>,
     /// Inode number of its network namespace, read once: each load of a pointer is dear to the verifier.
     pub(crate) netns: u32,
 }
 
-impl Sock {
+impl<R: Reads> Sock<R> {
     /// The socket at an address that is not null.
     #[inline(always)]
-    pub(crate) fn at(at: *const u8) -> Self {
-        let net: *const u8 = load(at, offset!(net));
-        Self { at, netns: load(net, offset!(net_inum)) }
+    pub(crate) fn at(at: *const u8, _: R) -> Self {
+        let net: *const u8 = R::load(at, offset!(net));
+        Self { at, _reads: PhantomData, netns: R::load(net, offset!(net_inum)) }
+    }
+
+    /// The same socket by a pointer of another type.
+    #[inline(always)]
+    pub(crate) fn seen_at(self, at: *const u8) -> Self {
+        Self { at, ..self }
+    }
+
+    /// Loads a member of the socket.
+    #[inline(always)]
+    fn load<T: Copy>(self, offset: u32) -> T {
+        R::load(self.at, offset)
     }
 
     #[inline(always)]
     pub(crate) fn family(self) -> u16 {
-        load(self.at, offset!(family))
+        self.load(offset!(family))
     }
 
     #[inline(always)]
     pub(crate) fn state(self) -> u8 {
-        load(self.at, offset!(state))
+        self.load(offset!(state))
     }
 
     #[inline(always)]
@@ -108,7 +143,7 @@ impl Sock {
     /// IP protocol; only of a full socket.
     #[inline(always)]
     pub(crate) fn protocol(self) -> u16 {
-        load(self.at, offset!(protocol))
+        self.load(offset!(protocol))
     }
 
     #[inline(always)]
@@ -123,18 +158,18 @@ impl Sock {
 
     #[inline(always)]
     pub(crate) fn local_port(self) -> u16 {
-        load(self.at, offset!(num))
+        self.load(offset!(num))
     }
 
     #[inline(always)]
     pub(crate) fn remote_port(self) -> u16 {
-        u16::from_be(load(self.at, offset!(dport)))
+        u16::from_be(self.load(offset!(dport)))
     }
 
     /// IPv4 remote, network order.
     #[inline(always)]
     pub(crate) fn remote_v4(self) -> u32 {
-        load(self.at, offset!(daddr))
+        self.load(offset!(daddr))
     }
 
     #[inline(always)]
@@ -146,15 +181,16 @@ impl Sock {
     /// that there is one; 0 for the few sockets that have none.
     #[inline(always)]
     pub(crate) fn cookie(self) -> u64 {
-        if setting!(reads) & READS_COOKIE != 0 {
+        if R::TYPED && setting!(reads) & READS_COOKIE != 0 {
             // SAFETY: the verifier checks that the pointer is a socket.
             unsafe { bpf_get_socket_cookie(self.at as *mut _) }
         } else {
-            load(self.at, offset!(cookie))
+            self.load(offset!(cookie))
         }
     }
 
-    /// True for a session with a loopback remote where the user left these aside. A socket that was disconnected keeps
+    /// True for a session with a loopback remote where the user left these aside: asked first, because it is true of most.
+    /// A socket of another family than IP may pass for one, and nobody wants it either. A socket that was disconnected keeps
     /// the address and loses the port (`tcp_disconnect`), and may listen then.
     #[inline(always)]
     pub(crate) fn is_aside(self) -> bool {
@@ -164,8 +200,7 @@ impl Sock {
         if self.family() == INET {
             return self.remote_v4() & LOOPBACK_MASK == LOOPBACK_NET;
         }
-        let (high, low): (u64, u64) =
-            (load(self.at, offset!(v6_daddr)), load(self.at, offset!(v6_daddr) + 8));
+        let (high, low): (u64, u64) = (self.load(offset!(v6_daddr)), self.load(offset!(v6_daddr) + 8));
         is_loopback(high, low)
     }
 
@@ -180,14 +215,14 @@ impl Sock {
         record.state = self.state();
         record.local_port = self.local_port();
         record.remote_port = self.remote_port();
-        if load::<u8>(self.at, offset!(ipv6only)) & offset!(ipv6only_mask) as u8 != 0 {
+        if self.load::<u8>(offset!(ipv6only)) & offset!(ipv6only_mask) as u8 != 0 {
             record.flags |= FLAG_V6ONLY;
         }
         if family == INET6 {
             self.copy(offset!(v6_rcv_saddr), &mut record.local);
             self.copy(offset!(v6_daddr), &mut record.remote);
         } else {
-            put_v4(&mut record.local, load(self.at, offset!(rcv_saddr)));
+            put_v4(&mut record.local, self.load(offset!(rcv_saddr)));
             put_v4(&mut record.remote, self.remote_v4());
         }
     }
@@ -205,7 +240,7 @@ impl Sock {
         self.fill_common(record, cookie);
         record.protocol = self.protocol();
         if offset!(userlocks) != ABSENT {
-            let locks = load::<u8>(self.at, offset!(userlocks)) >> offset!(userlocks_shift);
+            let locks = self.load::<u8>(offset!(userlocks)) >> offset!(userlocks_shift);
             if locks & BINDPORT_LOCK != 0 {
                 record.flags |= FLAG_PORT_BOUND;
             }
@@ -213,6 +248,12 @@ impl Sock {
         if record.protocol != TCP && record.state == ESTABLISHED {
             record.flags |= FLAG_CONNECTED;
         }
+    }
+
+    /// The source port that the last packet had or would have had; it outlives the binding.
+    #[inline(always)]
+    pub(crate) fn source_port(self, tcp: *const u8) -> u16 {
+        u16::from_be(R::load(tcp, offset!(inet_sport)))
     }
 
     /// Payload bytes of a TCP connection. `bytes_received` counts the peer's FIN as one byte.
@@ -225,10 +266,10 @@ impl Sock {
             record.flags |= FLAG_NO_BYTES;
             return;
         }
-        let sent: u64 = load(tcp, offset!(bytes_sent));
-        let again: u64 = load(tcp, offset!(bytes_retrans));
-        let received: u64 = load(tcp, offset!(bytes_received));
-        let flags: u64 = load(self.at, offset!(flags));
+        let sent: u64 = R::load(tcp, offset!(bytes_sent));
+        let again: u64 = R::load(tcp, offset!(bytes_retrans));
+        let received: u64 = R::load(tcp, offset!(bytes_received));
+        let flags: u64 = self.load(offset!(flags));
         let fin = if flags & SOCK_DONE != 0 && received > 0 { 1 } else { 0 };
         record.bytes_sent = sent.saturating_sub(again);
         record.bytes_received = received - fin;
@@ -237,14 +278,14 @@ impl Sock {
     /// True when a TCP connection has sent payload; not known to the kernel, it has not.
     #[inline(always)]
     pub(crate) fn has_sent(self, tcp: *const u8) -> bool {
-        offset!(bytes_sent) != ABSENT && load::<u64>(tcp, offset!(bytes_sent)) != 0
+        offset!(bytes_sent) != ABSENT && R::load::<u64>(tcp, offset!(bytes_sent)) != 0
     }
 
     /// Why a connect failed: the socket's error, or what the way of its end tells; `port` is the one
     /// that the socket had, 0 when it got none.
     #[inline(always)]
     pub(crate) fn connect_error(self, port: u16) -> u32 {
-        let error: u32 = load(self.at, offset!(err));
+        let error: u32 = self.load(offset!(err));
         if error != 0 {
             error
         } else if port == 0 {
@@ -257,7 +298,7 @@ impl Sock {
     /// True while no process has the socket: it waits in a listener's queue, or nobody owns it.
     #[inline(always)]
     pub(crate) fn is_unowned(self) -> bool {
-        load::<u64>(self.at, offset!(sk_socket)) == 0
+        self.load::<u64>(offset!(sk_socket)) == 0
     }
 
     #[inline(always)]
@@ -265,8 +306,8 @@ impl Sock {
         let words = to.as_mut_ptr().cast::<u64>();
         // SAFETY: 16 bytes at an offset of the record that is a multiple of 8.
         unsafe {
-            words.write(load(self.at, offset));
-            words.add(1).write(load(self.at, offset + 8));
+            words.write(self.load(offset));
+            words.add(1).write(self.load(offset + 8));
         }
     }
 }
@@ -277,12 +318,6 @@ pub(crate) fn is_loopback(high: u64, low: u64) -> bool {
     let mapped = (0xffff_0000_u32.to_le() as u64) | (u64::from(LOOPBACK_NET) << 32);
     let mask = u64::from(u32::MAX) | (u64::from(LOOPBACK_MASK) << 32);
     high == 0 && (low == 1_u64.to_be() || low & mask == mapped)
-}
-
-/// The source port that the last packet had or would have had; it outlives the binding.
-#[inline(always)]
-pub(crate) fn source_port(tcp: *const u8) -> u16 {
-    u16::from_be(load(tcp, offset!(inet_sport)))
 }
 
 /// Writes an IPv4 address (network order) in its v4-mapped form.

@@ -11,9 +11,7 @@ use crate::{
 /// No namespace has this cookie: they count up from 1.
 pub(crate) const NO_NETNS_COOKIE: u64 = u64::MAX;
 
-/// How many numbers [`Task::stack_slot`] may give.
-pub(crate) const STACK_SLOTS: u64 = 64;
-/// `THREAD_SIZE` is this or a multiple of it, and no two stacks share such a piece of memory.
+/// `THREAD_SIZE` is this or a multiple of it.
 const STACK_SIZE: u64 = 16 << 10;
 
 /// Loads a member of a task, or of what it points to: plainly where the verifier knows the type.
@@ -55,13 +53,6 @@ impl Task {
     #[inline(always)]
     pub(crate) fn is_tracer(self) -> bool {
         self.pid() == setting!(own_pid)
-    }
-
-    /// A number for the stack that the program runs on, by its address: an interrupt has another stack than the
-    /// task, and seldom the same number. Only where the task's type is known.
-    #[inline(always)]
-    pub(crate) fn stack_slot(self) -> u64 {
-        self.here() / STACK_SIZE % STACK_SLOTS
     }
 
     /// False where the program interrupts the task on another stack. Only where the task's type is known; elsewhere

@@ -3,7 +3,7 @@
 
 use crate::{
     maps::offset,
-    sock::{ESTABLISHED, INET, INET6, Sock, is_loopback, load, probe, put_v4},
+    sock::{ESTABLISHED, INET, INET6, Reads, Sock, is_loopback, probe, put_v4},
 };
 
 /// `ETH_P_IP` and `ETH_P_IPV6` of `include/uapi/linux/if_ether.h`
@@ -17,13 +17,24 @@ pub(crate) struct Peer {
     pub(crate) address: [u8; 16],
     /// Port, host order.
     pub(crate) port: u16,
+    /// False where nothing told it: the rest is then zero. Not an `Option`: the compiler copies what that leaves unwritten,
+    /// which the verifier refuses.
+    pub(crate) known: bool,
 }
 
 impl Peer {
+    const UNKNOWN: Self = Self { address: [0; 16], port: 0, known: false };
+
+    /// An IPv6 peer; port in host order.
+    #[inline(always)]
+    pub(crate) fn v6(address: [u8; 16], port: u16) -> Self {
+        Self { address, port, known: true }
+    }
+
     /// An IPv4 peer; address in network order, port in host order.
     #[inline(always)]
     pub(crate) fn v4(address: u32, port: u16) -> Self {
-        let mut peer = Self { address: [0; 16], port };
+        let mut peer = Self::v6([0; 16], port);
         put_v4(&mut peer.address, address);
         peer
     }
@@ -39,8 +50,8 @@ impl Peer {
 
     /// The peer that a connected socket has.
     #[inline(always)]
-    pub(crate) fn connected(sk: Sock) -> Self {
-        let mut peer = Self { address: [0; 16], port: sk.remote_port() };
+    pub(crate) fn connected<R: Reads>(sk: Sock<R>) -> Self {
+        let mut peer = Self::v6([0; 16], sk.remote_port());
         if sk.family() == INET6 {
             sk.copy_remote_v6(&mut peer.address);
         } else {
@@ -52,45 +63,45 @@ impl Peer {
 
 /// Whom a message goes to: the address that goes with it, else the socket's own peer.
 #[inline(always)]
-pub(crate) fn named(sk: Sock, message: *const u8) -> Option<Peer> {
-    let name: *const u8 = load(message, offset!(msg_name));
+pub(crate) fn named<R: Reads>(sk: Sock<R>, message: *const u8) -> Peer {
+    let name: *const u8 = R::load(message, offset!(msg_name));
     if !name.is_null() {
         socket_address(name)
     } else if sk.state() == ESTABLISHED {
-        Some(Peer::connected(sk))
+        Peer::connected(sk)
     } else {
-        None
+        Peer::UNKNOWN
     }
 }
 
-/// Reads a `struct sockaddr_in` or `sockaddr_in6`; none of another family, or when it cannot be read.
+/// Reads a `struct sockaddr_in` or `sockaddr_in6`; not known of another family, or when it cannot be read.
 #[inline(always)]
-pub(crate) fn socket_address(name: *const u8) -> Option<Peer> {
+pub(crate) fn socket_address(name: *const u8) -> Peer {
     let family: u16 = probe(name, 0);
     let port = u16::from_be(probe(name, 2));
     if family == INET {
-        Some(Peer::v4(probe(name, 4), port)) // sin_addr
+        Peer::v4(probe(name, 4), port) // sin_addr
     } else if family == INET6 {
-        Some(Peer { address: probe(name, 8), port }) // sin6_addr
+        Peer::v6(probe(name, 8), port) // sin6_addr
     } else {
-        None
+        Peer::UNKNOWN
     }
 }
 
 /// Who sent a packet (`struct sk_buff`), by its IP and UDP headers.
 #[inline(always)]
-pub(crate) fn sender(packet: *const u8) -> Option<Peer> {
-    let head: *const u8 = load(packet, offset!(skb_head));
-    let network: u16 = load(packet, offset!(network_header));
-    let transport: u16 = load(packet, offset!(transport_header));
-    let protocol = u16::from_be(load(packet, offset!(skb_protocol)));
+pub(crate) fn sender<R: Reads>(packet: *const u8) -> Peer {
+    let head: *const u8 = R::load(packet, offset!(skb_head));
+    let network: u16 = R::load(packet, offset!(network_header));
+    let transport: u16 = R::load(packet, offset!(transport_header));
+    let protocol = u16::from_be(R::load(packet, offset!(skb_protocol)));
     let port = u16::from_be(probe(head, transport.into()));
     if protocol == ETH_P_IP {
-        Some(Peer::v4(probe(head, u32::from(network) + 12), port)) // saddr
+        Peer::v4(probe(head, u32::from(network) + 12), port) // saddr
     } else if protocol == ETH_P_IPV6 {
-        Some(Peer { address: probe(head, u32::from(network) + 8), port }) // saddr
+        Peer::v6(probe(head, u32::from(network) + 8), port) // saddr
     } else {
-        None
+        Peer::UNKNOWN
     }
 }
 

@@ -9,7 +9,7 @@ use super::tcp::await_accept;
 use crate::{
     emit::{now, zeroed},
     maps::offset,
-    sock::{ESTABLISHED, Sock, TCP, plain},
+    sock::{ESTABLISHED, Sock, TCP, Typed, plain},
     task::Task,
 };
 
@@ -19,12 +19,12 @@ pub(crate) fn tcp(seq: *const u8, sk: *const u8) {
     if sk.is_null() {
         return;
     }
-    let sk = Sock::at(sk);
+    let sk = Sock::at(sk, Typed);
     if !sk.is_inet() {
         return;
     }
     // SAFETY: the verifier checks that the pointer is a socket; null for request and time-wait ones.
-    let full = Sock { at: unsafe { bpf_skc_to_tcp_sock(sk.at as *mut _) } as *const u8, ..sk };
+    let full = sk.seen_at(unsafe { bpf_skc_to_tcp_sock(sk.at as *mut _) } as *const u8);
     // SAFETY: as above; null for all but time-wait ones.
     let remnant = unsafe { bpf_skc_to_tcp_timewait_sock(sk.at as *mut _) } as *const u8;
     write(seq, KIND_SEEN, |record| {
@@ -49,7 +49,7 @@ pub(crate) fn udp(seq: *const u8, sk: *const u8) {
     if sk.is_null() {
         return;
     }
-    let sk = Sock::at(sk);
+    let sk = Sock::at(sk, Typed);
     if !sk.is_inet() {
         return;
     }
@@ -68,7 +68,7 @@ pub(crate) fn held(seq: *const u8, task: Task, fd: u32, file: *const u8) {
     if sk.is_null() {
         return;
     }
-    let sk = Sock::at(sk);
+    let sk = Sock::at(sk, Typed);
     if !(sk.is_tcp() || sk.is_udp()) {
         return;
     }

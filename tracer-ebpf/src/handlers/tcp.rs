@@ -3,27 +3,27 @@
 use aya_ebpf::helpers::generated::bpf_skc_to_tcp_sock;
 use tracer_common::{
     AWAITING_ENTRIES, COUNTER_NO_STATE, FAULT_BYTES, FAULT_PEER, HOW_CALL, HOW_FIRST_USE, KIND_ACCEPT,
-    KIND_CLOSE, KIND_ESTABLISHED, KIND_FAILED, KIND_INCOMING, READS_BY_PROBE, Record,
+    KIND_CLOSE, KIND_ESTABLISHED, KIND_FAILED, KIND_INCOMING, Record,
 };
 
 use super::peer::socket_address;
 use crate::{
     emit::{add, emit},
     maps::{AWAITING, setting},
-    sock::{CLOSE, ESTABLISHED, LISTEN, SYN_RECV, SYN_SENT, Sock, source_port},
+    sock::{CLOSE, ESTABLISHED, LISTEN, Reads, SYN_RECV, SYN_SENT, Sock},
     task::Task,
 };
 
 /// The acting process's own call: a socket listens, its port is bound; or a SYN is about to leave, with source port and
 /// route chosen.
 #[inline(always)]
-pub(crate) fn in_context(sk: Sock, cookie: u64, kind: u8) {
+pub(crate) fn in_context<R: Reads>(sk: Sock<R>, cookie: impl FnOnce() -> u64, kind: u8) {
     let task = Task::current();
     if sk.is_aside() || task.is_tracer() {
         return;
     }
     emit(kind, |record| {
-        sk.fill_with(record, cookie);
+        sk.fill_with(record, cookie());
         task.fill(record, HOW_CALL);
     });
 }
@@ -31,7 +31,7 @@ pub(crate) fn in_context(sk: Sock, cookie: u64, kind: u8) {
 /// A connect that ended before a packet was sent (no route, for example): no other hook sees it.
 /// `address` is the one that was asked for, `result` what the call returns.
 #[inline(always)]
-pub(crate) fn refused(sk: Sock, address: *const u8, result: i32) {
+pub(crate) fn refused<R: Reads>(sk: Sock<R>, address: *const u8, result: i32) {
     let task = Task::current();
     if result >= 0 || sk.state() != CLOSE || sk.is_aside() || task.is_tracer() {
         return;
@@ -40,19 +40,18 @@ pub(crate) fn refused(sk: Sock, address: *const u8, result: i32) {
         sk.fill(record);
         task.fill(record, HOW_CALL);
         record.error = result.unsigned_abs();
-        match socket_address(address) {
-            Some(peer) => {
-                record.remote = peer.address;
-                record.remote_port = peer.port;
-            }
-            None => record.faults |= FAULT_PEER,
+        let peer = socket_address(address);
+        record.remote = peer.address;
+        record.remote_port = peer.port;
+        if !peer.known {
+            record.faults |= FAULT_PEER;
         }
     });
 }
 
 /// `inet_sock_set_state`: outcomes and ends. Mostly in softirq, so no task is read.
 #[inline(always)]
-pub(crate) fn state_change(sk: Sock, old: u8, new: u8) {
+pub(crate) fn state_change<R: Reads>(sk: Sock<R>, old: u8, new: u8) {
     let kind = match (old, new) {
         (SYN_SENT, ESTABLISHED) => KIND_ESTABLISHED,
         (SYN_RECV, ESTABLISHED) => KIND_INCOMING,
@@ -60,7 +59,7 @@ pub(crate) fn state_change(sk: Sock, old: u8, new: u8) {
         (CLOSE, _) | (_, ESTABLISHED) => return,
         _ => KIND_CLOSE,
     };
-    if !sk.is_tcp() || sk.is_aside() {
+    if sk.is_aside() || !sk.is_tcp() {
         return;
     }
     let cookie = sk.cookie();
@@ -127,13 +126,13 @@ fn place(cookie: u64) -> Option<&'static mut u64> {
 /// What outlives the socket's unbinding, which comes before its last change of state: the port it
 /// had, and its byte counts; a listener has none.
 #[inline(always)]
-fn fill_end(sk: Sock, record: &mut Record, listened: bool) {
+fn fill_end<R: Reads>(sk: Sock<R>, record: &mut Record, listened: bool) {
     let tcp = tcp_sock(sk);
     if tcp.is_null() {
         record.faults |= FAULT_BYTES;
         return;
     }
-    record.local_port = source_port(tcp);
+    record.local_port = sk.source_port(tcp);
     if !listened {
         sk.fill_bytes(tcp, record);
     }
@@ -142,8 +141,8 @@ fn fill_end(sk: Sock, record: &mut Record, listened: bool) {
 /// The same socket as `struct tcp_sock`: to a probe every address is good, to the verifier it must be
 /// proven.
 #[inline(always)]
-fn tcp_sock(sk: Sock) -> *const u8 {
-    if setting!(reads) & READS_BY_PROBE != 0 {
+fn tcp_sock<R: Reads>(sk: Sock<R>) -> *const u8 {
+    if !R::TYPED {
         return sk.at;
     }
     // SAFETY: the verifier checks that the pointer is a socket.
@@ -153,9 +152,9 @@ fn tcp_sock(sk: Sock) -> *const u8 {
 /// `inet_csk_accept` returns a connection: exactly the acceptor's context. A mark tells the hook that
 /// comes next in the same call, [`grafted`].
 #[inline(always)]
-pub(crate) fn accepted(sk: Sock) {
+pub(crate) fn accepted<R: Reads>(sk: Sock<R>) {
     // Before 5.12 it may not have its cookie yet: then the next hook, which waits for the socket's lock, tells.
-    if !sk.is_tcp() || sk.is_aside() || sk.cookie() == 0 {
+    if sk.is_aside() || !sk.is_tcp() || sk.cookie() == 0 {
         return;
     }
     remember(sk.cookie());
@@ -165,8 +164,8 @@ pub(crate) fn accepted(sk: Sock) {
 /// An accepted socket gets its descriptor: the acceptor's context too, also of servers that were waiting
 /// in accept() before the hooks came. Told only when [`accepted`] has not.
 #[inline(always)]
-pub(crate) fn grafted(sk: Sock) {
-    if !sk.is_tcp() || sk.is_aside() {
+pub(crate) fn grafted<R: Reads>(sk: Sock<R>) {
+    if sk.is_aside() || !sk.is_tcp() {
         return;
     }
     if !claim(sk.cookie()) {
@@ -176,7 +175,7 @@ pub(crate) fn grafted(sk: Sock) {
 
 /// A process uses a TCP socket: for an inbound connection not yet seen accepted, that is the sign.
 #[inline(always)]
-pub(crate) fn first_use(sk: Sock, how: u8) {
+pub(crate) fn first_use<R: Reads>(sk: Sock<R>, how: u8) {
     if claim(sk.cookie()) {
         tell_accept(sk, how);
     }
@@ -185,7 +184,7 @@ pub(crate) fn first_use(sk: Sock, how: u8) {
 /// A packet of a TCP socket leaves. When it is the first that carries data, the process that wrote it runs; but not where
 /// the data waited (`MSG_MORE`) and an interrupt sends it.
 #[inline(always)]
-pub(crate) fn first_sent(sk: Sock) {
+pub(crate) fn first_sent<R: Reads>(sk: Sock<R>) {
     if !is_remembered(sk.cookie()) || !sk.is_tcp() {
         return;
     }
@@ -196,7 +195,7 @@ pub(crate) fn first_sent(sk: Sock) {
 }
 
 #[inline(always)]
-fn tell_accept(sk: Sock, how: u8) {
+fn tell_accept<R: Reads>(sk: Sock<R>, how: u8) {
     emit(KIND_ACCEPT, |record| {
         sk.fill(record);
         Task::current().fill(record, how);

@@ -11,14 +11,14 @@ use super::peer::{Peer, is_v4_mapped, named, sender};
 use crate::{
     emit::{emit, now},
     maps::setting,
-    sock::Sock,
+    sock::{Reads, Sock},
     tables::{self, forget, make_state_of, state_of},
     task::Task,
 };
 
 /// `bind()` has given the socket its port.
 #[inline(always)]
-pub(crate) fn bind(sk: Sock) {
+pub(crate) fn bind<R: Reads>(sk: Sock<R>) {
     if sk.is_udp() {
         let _ = make_state_of(sk.cookie()); // its byte counts begin here
     }
@@ -27,12 +27,12 @@ pub(crate) fn bind(sk: Sock) {
 
 /// `connect()` has set the socket's peer.
 #[inline(always)]
-pub(crate) fn connect(sk: Sock) {
+pub(crate) fn connect<R: Reads>(sk: Sock<R>) {
     in_context(sk, KIND_CONNECT);
 }
 
 #[inline(always)]
-fn in_context(sk: Sock, kind: u8) {
+fn in_context<R: Reads>(sk: Sock<R>, kind: u8) {
     let task = Task::current();
     if !sk.is_udp() || task.is_tracer() {
         return;
@@ -45,7 +45,7 @@ fn in_context(sk: Sock, kind: u8) {
 
 /// The socket is destroyed.
 #[inline(always)]
-pub(crate) fn close(sk: Sock) {
+pub(crate) fn close<R: Reads>(sk: Sock<R>) {
     if !sk.is_udp() || sk.local_port() == 0 {
         return;
     }
@@ -130,21 +130,21 @@ fn tell(flow: &mut Flow) -> (u64, u64) {
 
 /// `udp_sendmsg` is called.
 #[inline(always)]
-pub(crate) fn sends(sk: Sock, message: *const u8, bytes: u64) {
+pub(crate) fn sends<R: Reads>(sk: Sock<R>, message: *const u8, bytes: u64) {
     sent(sk, named(sk, message), bytes);
 }
 
 /// `udpv6_sendmsg` is called; what goes to a v4-mapped address ends in `udp_sendmsg`.
 #[inline(always)]
-pub(crate) fn sends_v6(sk: Sock, message: *const u8, bytes: u64) {
+pub(crate) fn sends_v6<R: Reads>(sk: Sock<R>, message: *const u8, bytes: u64) {
     let peer = named(sk, message);
-    if !peer.as_ref().is_some_and(is_v4_mapped) {
+    if !is_v4_mapped(&peer) {
         sent(sk, peer, bytes);
     }
 }
 
 #[inline(always)]
-fn sent(sk: Sock, peer: Option<Peer>, bytes: u64) {
+fn sent<R: Reads>(sk: Sock<R>, peer: Peer, bytes: u64) {
     let cookie = sk.cookie();
     add_bytes(cookie, DIRECTION_SENT, bytes);
     datagram(sk, cookie, peer, DIRECTION_SENT, bytes);
@@ -153,25 +153,19 @@ fn sent(sk: Sock, peer: Option<Peer>, bytes: u64) {
 /// A datagram is handed to the process and taken off the socket's queue; a negative `length` says that
 /// the process only looked at it.
 #[inline(always)]
-pub(crate) fn consumed(sk: Sock, packet: *const u8, length: i32) {
+pub(crate) fn consumed<R: Reads>(sk: Sock<R>, packet: *const u8, length: i32) {
     if length < 0 || !sk.is_udp() {
         return;
     }
     let bytes = u64::from(length as u32);
     let cookie = sk.cookie();
     add_bytes(cookie, DIRECTION_RECEIVED, bytes);
-    datagram(sk, cookie, sender(packet), DIRECTION_RECEIVED, bytes);
+    datagram(sk, cookie, sender::<R>(packet), DIRECTION_RECEIVED, bytes);
 }
 
 /// One datagram of a socket that can be read: counted, and reported when it is due.
 #[inline(always)]
-pub(crate) fn datagram(sk: Sock, cookie: u64, peer: Option<Peer>, direction: u8, bytes: u64) {
-    // Spelled out: of `unwrap_or` the compiler makes a choice that reads what was never written, which the verifier refuses.
-    let (mut address, mut port, mut known) = ([0; 16], 0, false);
-    if let Some(peer) = peer {
-        (address, port, known) = (peer.address, peer.port, true);
-    }
-    let peer = Peer { address, port };
+pub(crate) fn datagram<R: Reads>(sk: Sock<R>, cookie: u64, peer: Peer, direction: u8, bytes: u64) {
     let key = flow_key(cookie, &peer, direction);
     let Some(set) = tables::flows(&key) else { return };
     let place = tables::place_of(set, &key);
@@ -187,19 +181,19 @@ pub(crate) fn datagram(sk: Sock, cookie: u64, peer: Option<Peer>, direction: u8,
     emit(KIND_UDP, |record| {
         sk.fill_with(record, cookie);
         task.fill(record, HOW_CALL);
-        fill_flow(record, &peer, known, direction, flow);
+        fill_flow(record, &peer, direction, flow);
     });
 }
 
 /// Writes peer, direction and totals of a flow into its record.
 #[inline(always)]
-pub(crate) fn fill_flow(record: &mut Record, peer: &Peer, known: bool, direction: u8, flow: &mut Flow) {
+pub(crate) fn fill_flow(record: &mut Record, peer: &Peer, direction: u8, flow: &mut Flow) {
     let (count, bytes) = tell(flow);
     record.remote = peer.address;
     record.remote_port = peer.port;
     record.direction = direction;
     record.count = count;
-    if !known {
+    if !peer.known {
         record.flags |= FLAG_NO_PEER;
     }
     if direction == DIRECTION_SENT {

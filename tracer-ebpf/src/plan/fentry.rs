@@ -17,7 +17,7 @@ use crate::{
 #[fentry(function = "tcp_connect")]
 pub(crate) fn tcp_connect(ctx: FEntryContext) -> i32 {
     if let Some(sk) = wanted!("tcp_connect", ctx.arg(0)) {
-        tcp::in_context(sk, sk.cookie(), KIND_CONNECT);
+        tcp::in_context(sk, || sk.cookie(), KIND_CONNECT);
     }
     0
 }
@@ -47,7 +47,7 @@ pub(crate) fn listen_start(ctx: FExitContext) -> i32 {
         && sk.state() == LISTEN
         && sk.is_tcp()
     {
-        tcp::in_context(sk, sk.cookie(), KIND_LISTEN);
+        tcp::in_context(sk, || sk.cookie(), KIND_LISTEN);
     }
     0
 }

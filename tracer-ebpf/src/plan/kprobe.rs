@@ -9,21 +9,22 @@ use aya_ebpf::{
     macros::{kprobe, kretprobe},
     programs::{ProbeContext, RetProbeContext},
 };
-use tracer_common::{KIND_CONNECT, KIND_LISTEN};
+use tracer_common::{COUNTER_NO_STATE, KIND_CONNECT, KIND_LISTEN};
 
 use crate::{
+    emit::add,
     handlers::{tcp, udp},
-    maps::{CALLS, Call, CallKey, offset},
+    maps::{CALL_FUNCTIONS, CALL_THREADS, CALLS, Call, offset},
     proof::wanted,
-    sock::{INET, LISTEN, load},
+    sock::{Addressed, INET, LISTEN, Reads},
 };
 
-const TCP_V4_CONNECT: u64 = 1;
-const TCP_V6_CONNECT: u64 = 2;
-const INET_BIND: u64 = 3;
-const INET6_BIND: u64 = 4;
-const IP4_DATAGRAM_CONNECT: u64 = 5;
-const IP6_DATAGRAM_CONNECT: u64 = 6;
+const TCP_V4_CONNECT: u32 = 1;
+const TCP_V6_CONNECT: u32 = 2;
+const INET_BIND: u32 = 3;
+const INET6_BIND: u32 = 4;
+const IP4_DATAGRAM_CONNECT: u32 = 5;
+const IP6_DATAGRAM_CONNECT: u32 = 6;
 
 #[inline(always)]
 fn argument<T: aya_ebpf::Argument + Default>(ctx: &ProbeContext, n: usize) -> T {
@@ -37,27 +38,40 @@ fn pointer(ctx: &ProbeContext, n: usize) -> *const u8 {
 
 /// Remembers a call whose return is hooked as well.
 #[inline(always)]
-fn enter(ctx: &ProbeContext, function: u64) {
-    let key = CallKey { task: bpf_get_current_pid_tgid(), function };
-    let call = Call { socket: pointer(ctx, 0) as u64, address: pointer(ctx, 1) as u64 };
-    let _ = CALLS.insert(key, call, 0);
+fn enter(ctx: &ProbeContext, function: u32) {
+    let task = bpf_get_current_pid_tgid();
+    let Some(place) = place(task, function) else { return };
+    if place.task != 0 && place.task != task {
+        add(COUNTER_NO_STATE, 1); // that thread's call will not be told
+    }
+    *place = Call { task, socket: pointer(ctx, 0) as u64, address: pointer(ctx, 1) as u64 };
 }
 
 /// The call that returns now; none when it began before the hooks came.
 #[inline(always)]
-fn leave(function: u64) -> Option<Call> {
-    let key = CallKey { task: bpf_get_current_pid_tgid(), function };
-    // SAFETY: an entry that only this task uses.
-    let call = unsafe { *CALLS.get_ptr(key)? };
-    let _ = CALLS.remove(key);
+fn leave(function: u32) -> Option<Call> {
+    let task = bpf_get_current_pid_tgid();
+    let place = place(task, function)?;
+    let call = *place;
+    if call.task != task {
+        return None;
+    }
+    place.task = 0;
     Some(call)
+}
+
+#[inline(always)]
+fn place(task: u64, function: u32) -> Option<&'static mut Call> {
+    let thread = task as u32 % CALL_THREADS;
+    // SAFETY: a live entry of an array map; of two threads that share it, the later one has it.
+    unsafe { CALLS.get_ptr_mut(thread * CALL_FUNCTIONS + function)?.as_mut() }
 }
 
 /// `int tcp_connect(struct sock *sk)`
 #[kprobe(function = "tcp_connect")]
 pub(crate) fn k_tcp_connect(ctx: ProbeContext) -> u32 {
-    if let Some(sk) = wanted!("k_tcp_connect", pointer(&ctx, 0)) {
-        tcp::in_context(sk, sk.cookie(), KIND_CONNECT);
+    if let Some(sk) = wanted!("k_tcp_connect", pointer(&ctx, 0), Addressed) {
+        tcp::in_context(sk, || sk.cookie(), KIND_CONNECT);
     }
     0
 }
@@ -73,7 +87,7 @@ pub(crate) fn k_tcp_v4_connect_entry(ctx: ProbeContext) -> u32 {
 #[kretprobe(function = "tcp_v4_connect")]
 pub(crate) fn k_tcp_v4_connect(ctx: RetProbeContext) -> u32 {
     if let Some(call) = leave(TCP_V4_CONNECT)
-        && let Some(sk) = wanted!("k_tcp_v4_connect", call.socket as *const u8)
+        && let Some(sk) = wanted!("k_tcp_v4_connect", call.socket as *const u8, Addressed)
     {
         tcp::refused(sk, call.address as *const u8, ctx.ret());
     }
@@ -91,7 +105,7 @@ pub(crate) fn k_tcp_v6_connect_entry(ctx: ProbeContext) -> u32 {
 #[kretprobe(function = "tcp_v6_connect")]
 pub(crate) fn k_tcp_v6_connect(ctx: RetProbeContext) -> u32 {
     if let Some(call) = leave(TCP_V6_CONNECT)
-        && let Some(sk) = wanted!("k_tcp_v6_connect", call.socket as *const u8)
+        && let Some(sk) = wanted!("k_tcp_v6_connect", call.socket as *const u8, Addressed)
     {
         tcp::refused(sk, call.address as *const u8, ctx.ret());
     }
@@ -101,11 +115,11 @@ pub(crate) fn k_tcp_v6_connect(ctx: RetProbeContext) -> u32 {
 /// `int inet_hash(struct sock *sk)`: a listener enters the kernel's table, its port is bound.
 #[kprobe(function = "inet_hash")]
 pub(crate) fn k_hash(ctx: ProbeContext) -> u32 {
-    if let Some(sk) = wanted!("k_hash", pointer(&ctx, 0))
+    if let Some(sk) = wanted!("k_hash", pointer(&ctx, 0), Addressed)
         && sk.state() == LISTEN
         && sk.is_tcp()
     {
-        tcp::in_context(sk, sk.cookie(), KIND_LISTEN);
+        tcp::in_context(sk, || sk.cookie(), KIND_LISTEN);
     }
     0
 }
@@ -113,11 +127,11 @@ pub(crate) fn k_hash(ctx: ProbeContext) -> u32 {
 /// `int inet6_hash(struct sock *sk)`
 #[kprobe(function = "inet6_hash")]
 pub(crate) fn k_hash6(ctx: ProbeContext) -> u32 {
-    if let Some(sk) = wanted!("k_hash6", pointer(&ctx, 0))
+    if let Some(sk) = wanted!("k_hash6", pointer(&ctx, 0), Addressed)
         && sk.state() == LISTEN
         && sk.is_tcp()
     {
-        tcp::in_context(sk, sk.cookie(), KIND_LISTEN);
+        tcp::in_context(sk, || sk.cookie(), KIND_LISTEN);
     }
     0
 }
@@ -125,7 +139,7 @@ pub(crate) fn k_hash6(ctx: ProbeContext) -> u32 {
 /// `void security_sock_graft(struct sock *sk, struct socket *parent)`: every accept.
 #[kprobe(function = "security_sock_graft")]
 pub(crate) fn k_sock_graft(ctx: ProbeContext) -> u32 {
-    if let Some(sk) = wanted!("k_sock_graft", pointer(&ctx, 0)) {
+    if let Some(sk) = wanted!("k_sock_graft", pointer(&ctx, 0), Addressed) {
         tcp::grafted(sk);
     }
     0
@@ -137,7 +151,7 @@ pub(crate) fn k_sock_graft(ctx: ProbeContext) -> u32 {
 pub(crate) fn k_accept_return(ctx: RetProbeContext) -> u32 {
     let accepted = ctx.ret::<u64>() as *const u8;
     if !accepted.is_null()
-        && let Some(sk) = wanted!("k_accept_return", accepted)
+        && let Some(sk) = wanted!("k_accept_return", accepted, Addressed)
     {
         tcp::grafted(sk);
     }
@@ -155,7 +169,7 @@ pub(crate) fn k_inet_bind_entry(ctx: ProbeContext) -> u32 {
 #[kretprobe(function = "inet_bind")]
 pub(crate) fn k_inet_bind(ctx: RetProbeContext) -> u32 {
     if let Some(call) = leave(INET_BIND)
-        && let Some(sk) = wanted!("k_inet_bind", socket_of(&call))
+        && let Some(sk) = wanted!("k_inet_bind", socket_of(&call), Addressed)
         && ctx.ret::<i32>() == 0
     {
         udp::bind(sk);
@@ -174,7 +188,7 @@ pub(crate) fn k_inet6_bind_entry(ctx: ProbeContext) -> u32 {
 #[kretprobe(function = "inet6_bind")]
 pub(crate) fn k_inet6_bind(ctx: RetProbeContext) -> u32 {
     if let Some(call) = leave(INET6_BIND)
-        && let Some(sk) = wanted!("k_inet6_bind", socket_of(&call))
+        && let Some(sk) = wanted!("k_inet6_bind", socket_of(&call), Addressed)
         && ctx.ret::<i32>() == 0
     {
         udp::bind(sk);
@@ -185,7 +199,7 @@ pub(crate) fn k_inet6_bind(ctx: RetProbeContext) -> u32 {
 /// The `struct sock` of a call whose first argument is a `struct socket`.
 #[inline(always)]
 fn socket_of(call: &Call) -> *const u8 {
-    load(call.socket as *const u8, offset!(socket_sk))
+    Addressed::load(call.socket as *const u8, offset!(socket_sk))
 }
 
 /// `int __ip4_datagram_connect(struct sock *sk, struct sockaddr *uaddr, int addr_len)`; for an IPv6
@@ -200,7 +214,7 @@ pub(crate) fn k_udp_connect_entry(ctx: ProbeContext) -> u32 {
 #[kretprobe(function = "__ip4_datagram_connect")]
 pub(crate) fn k_udp_connect(ctx: RetProbeContext) -> u32 {
     if let Some(call) = leave(IP4_DATAGRAM_CONNECT)
-        && let Some(sk) = wanted!("k_udp_connect", call.socket as *const u8)
+        && let Some(sk) = wanted!("k_udp_connect", call.socket as *const u8, Addressed)
         && ctx.ret::<i32>() == 0
         && sk.family() == INET
     {
@@ -220,7 +234,7 @@ pub(crate) fn k_udp6_connect_entry(ctx: ProbeContext) -> u32 {
 #[kretprobe(function = "__ip6_datagram_connect")]
 pub(crate) fn k_udp6_connect(ctx: RetProbeContext) -> u32 {
     if let Some(call) = leave(IP6_DATAGRAM_CONNECT)
-        && let Some(sk) = wanted!("k_udp6_connect", call.socket as *const u8)
+        && let Some(sk) = wanted!("k_udp6_connect", call.socket as *const u8, Addressed)
         && ctx.ret::<i32>() == 0
     {
         udp::connect(sk);
@@ -231,7 +245,7 @@ pub(crate) fn k_udp6_connect(ctx: RetProbeContext) -> u32 {
 /// `int udp_sendmsg(struct sock *sk, struct msghdr *msg, size_t len)`
 #[kprobe(function = "udp_sendmsg")]
 pub(crate) fn k_udp_sendmsg(ctx: ProbeContext) -> u32 {
-    if let Some(sk) = wanted!("k_udp_sendmsg", pointer(&ctx, 0)) {
+    if let Some(sk) = wanted!("k_udp_sendmsg", pointer(&ctx, 0), Addressed) {
         udp::sends(sk, pointer(&ctx, 1), argument(&ctx, 2));
     }
     0
@@ -240,7 +254,7 @@ pub(crate) fn k_udp_sendmsg(ctx: ProbeContext) -> u32 {
 /// `int udpv6_sendmsg(struct sock *sk, struct msghdr *msg, size_t len)`
 #[kprobe(function = "udpv6_sendmsg")]
 pub(crate) fn k_udpv6_sendmsg(ctx: ProbeContext) -> u32 {
-    if let Some(sk) = wanted!("k_udpv6_sendmsg", pointer(&ctx, 0)) {
+    if let Some(sk) = wanted!("k_udpv6_sendmsg", pointer(&ctx, 0), Addressed) {
         udp::sends_v6(sk, pointer(&ctx, 1), argument(&ctx, 2));
     }
     0
@@ -249,7 +263,7 @@ pub(crate) fn k_udpv6_sendmsg(ctx: ProbeContext) -> u32 {
 /// `void skb_consume_udp(struct sock *sk, struct sk_buff *skb, int len)`
 #[kprobe(function = "skb_consume_udp")]
 pub(crate) fn k_udp_consume(ctx: ProbeContext) -> u32 {
-    if let Some(sk) = wanted!("k_udp_consume", pointer(&ctx, 0)) {
+    if let Some(sk) = wanted!("k_udp_consume", pointer(&ctx, 0), Addressed) {
         udp::consumed(sk, pointer(&ctx, 1), argument(&ctx, 2));
     }
     0
@@ -258,7 +272,7 @@ pub(crate) fn k_udp_consume(ctx: ProbeContext) -> u32 {
 /// `void udp_destroy_sock(struct sock *sk)`
 #[kprobe(function = "udp_destroy_sock")]
 pub(crate) fn k_udp_destroy(ctx: ProbeContext) -> u32 {
-    if let Some(sk) = wanted!("k_udp_destroy", pointer(&ctx, 0)) {
+    if let Some(sk) = wanted!("k_udp_destroy", pointer(&ctx, 0), Addressed) {
         udp::close(sk);
     }
     0
@@ -267,7 +281,7 @@ pub(crate) fn k_udp_destroy(ctx: ProbeContext) -> u32 {
 /// `void udpv6_destroy_sock(struct sock *sk)`
 #[kprobe(function = "udpv6_destroy_sock")]
 pub(crate) fn k_udpv6_destroy(ctx: ProbeContext) -> u32 {
-    if let Some(sk) = wanted!("k_udpv6_destroy", pointer(&ctx, 0)) {
+    if let Some(sk) = wanted!("k_udpv6_destroy", pointer(&ctx, 0), Addressed) {
         udp::close(sk);
     }
     0

@@ -6,16 +6,15 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, SockContext, SockOpsContext},
 };
 
-use tracer_common::{COUNTER_INSIDE, READS_TASK_TYPE, slot};
+use tracer_common::{COUNTER_INSIDE, slot};
 
 use super::tracepoint::{ALLOW, Place, full_socket};
 use crate::{
     emit::add,
     handlers::tcp,
-    maps::{TAKEN, setting},
+    maps::{TAKEN, TAKEN_PLACES, offset},
     proof::{is_asked_for, mark},
-    sock::{CLOSE, ESTABLISHED, SYN_RECV, Sock},
-    task::Task,
+    sock::{CLOSE, ESTABLISHED, SYN_RECV, Sock, Typed, plain},
 };
 
 /// `BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB`: an inbound connection, before it becomes ESTABLISHED.
@@ -29,7 +28,7 @@ pub(crate) fn state_change(ctx: BtfTracePointContext) -> i32 {
         take(&change);
         return 0;
     }
-    let sk = Sock::at(change.at);
+    let sk = Sock::at(change.at, Typed);
     // The second program proves itself by what this one does not take.
     if mark(const { slot("state_change") }, sk.netns) {
         return 0;
@@ -53,7 +52,7 @@ pub(crate) fn state_change_inside(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     if change.is_told() {
-        let sk = Sock::at(change.at);
+        let sk = Sock::at(change.at, Typed);
         if mark(const { slot("state_change_inside") }, sk.netns) {
             if change.old == SYN_RECV {
                 tcp::await_accept(sk.cookie()); // what comes next proves itself by this
@@ -92,7 +91,7 @@ impl Change {
 /// Says to the second program that this change is taken.
 #[inline(always)]
 fn take(change: &Change) {
-    if let Some(place) = taken() {
+    if let Some(place) = taken(change) {
         *place = (change.at as u64, change.new.into());
     }
 }
@@ -100,7 +99,7 @@ fn take(change: &Change) {
 /// Whether the first program took this change; it is then crossed out.
 #[inline(always)]
 fn is_taken(change: &Change) -> bool {
-    let Some(place) = taken() else { return true };
+    let Some(place) = taken(change) else { return true };
     let is_it = *place == (change.at as u64, change.new.into());
     if is_it {
         place.0 = 0;
@@ -108,14 +107,14 @@ fn is_taken(change: &Change) -> bool {
     is_it
 }
 
-/// The place for a change on the stack that runs now: what interrupts, runs on another stack of this CPU and does
-/// not overwrite a change that the second program is still to see.
+/// The place for a change, by its socket's ports: what interrupts is about another one, and seldom overwrites a change that the
+/// second program is still to see. Where it does, that change is told twice, and the second time tells nothing new.
 #[inline(always)]
-fn taken() -> Option<&'static mut (u64, u64)> {
-    let taken = TAKEN.get_ptr_mut(0)?;
-    let at = if setting!(reads) & READS_TASK_TYPE == 0 { 0 } else { Task::current().stack_slot() };
-    // SAFETY: this CPU's own entry, and of it this stack's own place.
-    unsafe { (*taken).get_mut(at as usize) }
+fn taken(change: &Change) -> Option<&'static mut (u64, u64)> {
+    let ports: [u16; 2] = [plain(change.at, offset!(num)), plain(change.at, offset!(dport))];
+    let place = usize::from(ports[0] ^ ports[1]) % TAKEN_PLACES;
+    // SAFETY: this CPU's own entry, and a place inside it.
+    unsafe { (*TAKEN.get_ptr_mut(0)?).get_mut(place) }
 }
 
 /// Every socket that a process makes: where tracing programs cannot ask for a socket's cookie, this
@@ -135,7 +134,7 @@ pub(crate) fn name_connections(ctx: SockOpsContext) -> u32 {
         // SAFETY: the verifier checks the context.
         unsafe { bpf_get_socket_cookie(ctx.ops.cast()) };
         if let Some(at) = full_socket(&ctx) {
-            mark(const { slot("name_connections") }, Sock::at(at).netns);
+            mark(const { slot("name_connections") }, Sock::at(at, Typed).netns);
         }
     }
     ALLOW as u32

@@ -45,7 +45,7 @@ pub(crate) fn tcp_calls(ctx: SockOpsContext) -> u32 {
             && let Some(sk) = wanted!("tcp_calls", at)
         {
             let kind = if op == TCP_CONNECT { KIND_CONNECT } else { KIND_LISTEN };
-            tcp::in_context(sk, cookie(&ctx), kind);
+            tcp::in_context(sk, || cookie(&ctx), kind);
         }
     } else if op == PASSIVE_ESTABLISHED && setting!(reads) & READS_COOKIE == 0 {
         // The tracepoint that comes next may not ask for the cookie, but it can read it.
@@ -167,7 +167,7 @@ fn datagram(ctx: &SockAddrContext, slot: u32, peer: Peer, direction: u8) {
         if udp::has_chosen_port(cookie) {
             record.flags |= FLAG_PORT_BOUND;
         }
-        udp::fill_flow(record, &peer, true, direction, flow);
+        udp::fill_flow(record, &peer, direction, flow);
     });
 }
 
@@ -346,7 +346,7 @@ fn used(sk: Sock, result: i32, flags: i32, direction: u8) {
         let cookie = sk.cookie();
         udp::add_bytes(cookie, direction, bytes);
         if sk.state() == ESTABLISHED {
-            udp::datagram(sk, cookie, Some(Peer::connected(sk)), direction, bytes);
+            udp::datagram(sk, cookie, Peer::connected(sk), direction, bytes);
         }
     }
 }
@@ -417,7 +417,7 @@ fn v4_peer(ctx: &SockAddrContext) -> Peer {
 #[inline(always)]
 fn v6_peer(ctx: &SockAddrContext) -> Peer {
     let address = address_of(ctx);
-    let mut peer = Peer { address: [0; 16], port: u16::from_be(address.user_port as u16) };
+    let mut peer = Peer::v6([0; 16], u16::from_be(address.user_port as u16));
     let words = peer.address.as_mut_ptr().cast::<u32>();
     let mut i = 0;
     while i < 4 {

@@ -4,14 +4,14 @@
 use std::{cell::RefCell, collections::BTreeMap, path::Path, thread};
 
 use aya::{Btf, Ebpf, EbpfLoader};
-use tracer_common::{Offsets, READS_BY_PROBE, READS_COOKIE, READS_TASK_TYPE, Settings};
+use tracer_common::{Offsets, READS_COOKIE, READS_TASK_TYPE, Settings};
 use zerocopy::IntoBytes;
 
 use super::{
     btf::KernelTypes,
     layout,
     loader::{LoadError, chain},
-    plan::{Attach, PLANS, Plan},
+    plan::{Attach, PLANS},
 };
 use crate::model::event::Coverage;
 
@@ -110,12 +110,11 @@ impl Kernel {
         self.functions.get(function).copied().flatten()
     }
 
-    /// What programs of a plan may use here, as the bits of `Settings::reads`.
-    pub(super) fn reads(&self, plan: Option<&Plan>) -> u32 {
-        let by_probe = plan.is_some_and(|plan| plan.by_probe);
+    /// What programs may use here, as the bits of `Settings::reads`.
+    pub(super) fn reads(&self) -> u32 {
         let task = if self.parameters(TASK_TYPE).is_some() { READS_TASK_TYPE } else { 0 };
-        let cookie = if self.parameters(COOKIE).is_some() && !by_probe { READS_COOKIE } else { 0 };
-        task | cookie | if by_probe { READS_BY_PROBE } else { 0 }
+        let cookie = if self.parameters(COOKIE).is_some() { READS_COOKIE } else { 0 };
+        task | cookie
     }
 
     /// What stays unknown whatever the plan, because the kernel does not show where it is.

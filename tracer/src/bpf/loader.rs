@@ -139,16 +139,15 @@ pub fn load(
     settings: Settings,
     name_sockets: impl Fn(),
 ) -> Result<Loaded, LoadError> {
-    let reads = kernel.reads(Some(plan));
+    let reads = kernel.reads();
     let settings = Settings { accept_by_use: plan.accept_by_use.into(), reads, ..settings };
     for hook in plan.hooks.iter().filter(|hook| hook.required) {
         is_there(kernel, hook.attach).map_err(|why| LoadError::Hook { hook: describe(hook), why })?;
     }
     let mut ebpf = open(kernel, settings, &[])?;
     let mut hooks = Hooks::new(Place::find(kernel));
-    let (naming, seeing): (Vec<&Hook>, Vec<&Hook>) =
-        plan.hooks.iter().partition(|hook| hook.when == When::NoCookie);
-    if reads & tracer_common::READS_COOKIE == 0 {
+    let (naming, seeing) = plan.naming_and_seeing(reads & tracer_common::READS_COOKIE != 0);
+    if !naming.is_empty() {
         naming.into_iter().try_for_each(|hook| hooks.add(&mut ebpf, hook))?;
         name_sockets();
     }
@@ -258,7 +257,7 @@ impl<'a> Hooks<'a> {
 /// # Errors
 /// When the kernel does not take the object.
 pub fn load_iterators(kernel: &Kernel, settings: Settings) -> Result<Iterators, LoadError> {
-    let settings = Settings { reads: kernel.reads(None), ..settings };
+    let settings = Settings { reads: kernel.reads(), ..settings };
     Ok(Iterators::load(open(kernel, settings, STREAM_MAPS)?, &kernel.btf))
 }
 

@@ -33,8 +33,10 @@ pub enum Attach {
 pub enum When {
     /// On every kernel.
     Always,
-    /// Where the plan's tracing programs cannot ask for a socket's cookie.
+    /// Where tracing programs cannot ask for a socket's cookie.
     NoCookie,
+    /// Where some of the plan's programs cannot ask for a socket's cookie.
+    NotAllCookies,
     /// Where the named program could not be attached.
     Without(&'static str),
 }
@@ -98,10 +100,31 @@ pub struct Plan {
     pub hooks: &'static [Hook],
     /// It sees accepts by the first use of the connection, not by the call.
     pub accept_by_use: bool,
-    /// Its programs know sockets by their address alone.
+    /// Most of its programs know sockets by their address alone, and cannot ask for their cookies.
     pub by_probe: bool,
     /// What it cannot see even when every hook attaches, with the reason.
     pub unseen: &'static [(&'static str, &'static str)],
+}
+
+impl Plan {
+    /// The hooks that see to it that sockets have cookies, none where they need not, and all others. `can_ask` says that
+    /// tracing programs can ask for a cookie: asking gives one, so where a connection's change of state is seen, that
+    /// names it.
+    #[must_use]
+    pub fn naming_and_seeing(&self, can_ask: bool) -> (Vec<&Hook>, Vec<&Hook>) {
+        let all = can_ask && !self.by_probe;
+        let needed = self.hooks.iter().filter(|hook| match hook.when {
+            When::NoCookie => !can_ask,
+            When::NotAllCookies => !all,
+            When::Always | When::Without(_) => true,
+        });
+        needed.partition(|hook| match hook.when {
+            When::NoCookie | When::NotAllCookies => true,
+            When::Always | When::Without(_) => {
+                can_ask && self.by_probe && hook.program.starts_with(STATE.program)
+            }
+        })
+    }
 }
 
 const fn hook(program: &'static str, attach: Attach, covers: &'static [&'static str]) -> Hook {
@@ -130,7 +153,7 @@ const STATE_INSIDE: Hook = optional(
 
 /// See to it that every socket has a cookie before another hook meets it. They come first, and the sockets
 /// that are there already are named by sock_diag before the next hook.
-const NAME_SOCKETS: Hook = hook("name_sockets", Attach::CgroupSock, &["identity"]).when(When::NoCookie);
+const NAME_SOCKETS: Hook = hook("name_sockets", Attach::CgroupSock, &["identity"]).when(When::NotAllCookies);
 const NAME_CONNECTIONS: Hook = hook("name_connections", Attach::SockOps, &["identity"]).when(When::NoCookie);
 
 /// Trampolines on kernel functions.
