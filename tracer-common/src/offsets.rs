@@ -104,6 +104,9 @@ pub struct Offsets {
 pub const READS_TASK_TYPE: u32 = 1;
 /// Tracing programs may ask for a socket's cookie (5.12 and later).
 pub const READS_COOKIE: u32 = 2;
+/// Other programs of the plan know sockets by their address alone and cannot ask: where a change of state is seen, it asks
+/// for them, which gives the socket its cookie.
+pub const READS_FOR_OTHERS: u32 = 4;
 
 /// What the programs are told once, before they load.
 #[repr(C)]

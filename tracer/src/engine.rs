@@ -7,7 +7,7 @@ use crate::{
         event::{Event, Fact, Start},
         socket::Socket,
     },
-    output::{Body, EventKind, Output, Report, Verdict},
+    output::{Body, EventKind, Output, Report, Spoken, Verdict},
     triage::{
         judge::Weight,
         policy::{PolicyError, parse},
@@ -34,6 +34,7 @@ pub struct Engine {
     /// Only flags and their ends are wanted: of other events nothing is made.
     quiet: bool,
     change: Change,
+    rules: Vec<Spoken>,
 }
 
 /// What is to be said of a socket.
@@ -58,8 +59,7 @@ impl Engine {
     /// # Errors
     /// A policy in the event that does not parse.
     pub fn step(&mut self, event: &Event, say: &mut impl FnMut(&Output<'_>)) -> Result<(), Vec<PolicyError>> {
-        let mut change = std::mem::take(&mut self.change);
-        self.known.host.apply(event, &mut change);
+        self.known.host.apply(event, &mut self.change);
         if let Fact::Clock(offset) = event.fact {
             self.clock_offset = offset;
         }
@@ -86,9 +86,8 @@ impl Engine {
             | Fact::Addresses { .. }
             | Fact::Reread { .. }
             | Fact::Ready
-            | Fact::Tick => self.tell(&change, say),
+            | Fact::Tick => self.tell(say),
         }
-        self.change = change;
         Ok(())
     }
 
@@ -118,9 +117,10 @@ impl Engine {
         i64::try_from(at).unwrap_or(i64::MAX).saturating_add(self.clock_offset)
     }
 
-    fn tell(&mut self, change: &Change, say: &mut impl FnMut(Body<'_>)) {
-        let Self { known, flags, quiet, .. } = self;
-        let mut teller = Teller { known, flags, quiet: *quiet, say };
+    /// Tells what the last event changed.
+    fn tell(&mut self, say: &mut impl FnMut(Body<'_>)) {
+        let Self { known, flags, quiet, change, rules, .. } = self;
+        let mut teller = Teller { known, flags, rules, quiet: *quiet, say };
         let mut cause = EventKind::Seen;
         for happened in &change.happened {
             teller.flags.totals.events += 1;
@@ -134,9 +134,7 @@ impl Engine {
             }
         }
         for socket in &change.gone {
-            if teller.flags.verdict(socket.id).is_some() {
-                teller.say(Say::Clear, known.report(socket, None, EventKind::Seen).0);
-            }
+            teller.take_back(socket);
         }
         let noticed = change.noticed.iter().map(|id| (*id, EventKind::Established));
         for (id, cause) in noticed.chain(change.affected.iter().map(|id| (*id, cause))) {
@@ -151,6 +149,7 @@ impl Engine {
 struct Teller<'a, F> {
     known: &'a Known,
     flags: &'a mut Flags,
+    rules: &'a mut Vec<Spoken>,
     quiet: bool,
     say: &'a mut F,
 }
@@ -159,7 +158,6 @@ impl<'a, F: FnMut(Body<'_>)> Teller<'a, F> {
     /// Says what is to be said of a socket to which something happened, or whose verdict may have changed though
     /// nothing happened to itself. A report is made only where it is.
     fn consider(&mut self, socket: &Socket, happened: Option<&Happened>, event: EventKind) {
-        let known = self.known;
         let standing = self.flags.verdict(socket.id);
         let tell = happened.is_some() && !self.quiet;
         if happened.is_some_and(|happened| happened.what.is_end()) {
@@ -169,38 +167,40 @@ impl<'a, F: FnMut(Body<'_>)> Teller<'a, F> {
                 (false, true) => Say::Clear,
                 (true, true) => Say::EventAndClear,
             };
-            return self.say(say, over(known.report(socket, happened, event).0));
+            let (report, _) = self.known.report(socket, happened, event, self.rules);
+            return say_it(say, over(report), self.flags, self.say);
         }
         if !tell {
-            if let Some(say) = change_of(standing, known.weigh(socket)) {
-                self.say(say, known.report(socket, happened, event).0);
-            }
-            return;
+            let Some(say) = change_of(standing, self.known.weigh(socket)) else { return };
+            let (report, _) = self.known.report(socket, happened, event, self.rules);
+            return say_it(say, report, self.flags, self.say);
         }
-        let (report, weight) = known.report(socket, happened, event);
+        let (report, weight) = self.known.report(socket, happened, event, self.rules);
         let say = match change_of(standing, weight) {
             None => Say::Event,
             Some(Say::Clear) => Say::EventAndClear,
             Some(say) => say,
         };
-        self.say(say, report);
+        say_it(say, report, self.flags, self.say);
     }
 
-    fn say(&mut self, say: Say, report: Report<'_>) {
-        match say {
-            Say::Event => (self.say)(Body::Event(report)),
-            Say::Flag => (self.say)(self.flags.raise(report)),
-            Say::Clear => self.clear(report),
-            Say::EventAndClear => {
-                (self.say)(Body::Event(report.clone()));
-                self.clear(report);
-            }
+    /// Takes back the flag of a socket that was found gone.
+    fn take_back(&mut self, socket: &Socket) {
+        if self.flags.verdict(socket.id).is_some() {
+            let (report, _) = self.known.report(socket, None, EventKind::Seen, self.rules);
+            say_it(Say::Clear, report, self.flags, self.say);
         }
     }
+}
 
-    fn clear(&mut self, report: Report<'_>) {
-        if let Some(body) = self.flags.clear(report) {
-            (self.say)(body);
+fn say_it(say: Say, report: Report<'_>, flags: &mut Flags, tell: &mut impl FnMut(Body<'_>)) {
+    match say {
+        Say::Event => tell(Body::Event(report)),
+        Say::Flag => tell(flags.raise(report)),
+        Say::Clear => flags.clear(report).into_iter().for_each(tell),
+        Say::EventAndClear => {
+            tell(Body::Event(report.clone()));
+            flags.clear(report).into_iter().for_each(tell);
         }
     }
 }
@@ -218,7 +218,7 @@ fn change_of(standing: Option<Verdict>, weight: Weight) -> Option<Say> {
 fn over(mut report: Report<'_>) -> Report<'_> {
     if report.verdict.is_flagged() {
         report.verdict = Verdict::Ok;
-        report.rules.clear();
+        report.rules = &[];
     }
     report
 }

@@ -96,7 +96,7 @@ pub struct Report<'a> {
     /// What the rules come to.
     pub verdict: Verdict,
     /// The rules that spoke, worst first.
-    pub rules: Vec<Spoken>,
+    pub rules: &'a [Spoken],
     /// Name of the policy entry that explains it.
     pub explained_by: Option<String>,
     /// The socket.

@@ -6,15 +6,15 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, SockContext, SockOpsContext},
 };
 
-use tracer_common::{COUNTER_INSIDE, slot};
+use tracer_common::{COUNTER_INSIDE, READS_FOR_OTHERS, slot};
 
 use super::tracepoint::{ALLOW, Place, full_socket};
 use crate::{
     emit::add,
     handlers::tcp,
-    maps::{TAKEN, TAKEN_PLACES, offset},
+    maps::{TAKEN, TAKEN_PLACES, offset, setting},
     proof::{is_asked_for, mark},
-    sock::{CLOSE, ESTABLISHED, SYN_RECV, Sock, Typed, plain},
+    sock::{CLOSE, ESTABLISHED, LISTEN, SYN_RECV, SYN_SENT, Sock, Typed, plain},
 };
 
 /// `BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB`: an inbound connection, before it becomes ESTABLISHED.
@@ -25,6 +25,7 @@ const PASSIVE_ESTABLISHED: u32 = 5;
 pub(crate) fn state_change(ctx: BtfTracePointContext) -> i32 {
     let change = Change::of(&ctx);
     if !change.is_told() {
+        name(&change);
         take(&change);
         return 0;
     }
@@ -62,10 +63,22 @@ pub(crate) fn state_change_inside(ctx: BtfTracePointContext) -> i32 {
         if is_asked_for(sk.netns) {
             tcp::state_change(sk, change.old, change.new);
         }
+    } else {
+        name(&change);
     }
     // Also where nothing is lost: the kernel counts every run that it left out.
     add(COUNTER_INSIDE, 1);
     0
+}
+
+/// Has a socket that begins to connect or to listen named, for the hooks on the functions that come next: of those that the
+/// kernel makes for itself, as for MPTCP, [`name_sockets`] is not told.
+#[inline(always)]
+fn name(change: &Change) {
+    if setting!(reads) & READS_FOR_OTHERS != 0 && matches!(change.new, SYN_SENT | LISTEN) {
+        // SAFETY: the verifier checks that the pointer is a socket.
+        unsafe { bpf_get_socket_cookie(change.at as *mut _) };
+    }
 }
 
 /// A change of a socket's state.

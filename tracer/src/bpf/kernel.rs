@@ -4,14 +4,14 @@
 use std::{cell::RefCell, collections::BTreeMap, path::Path, thread};
 
 use aya::{Btf, Ebpf, EbpfLoader};
-use tracer_common::{Offsets, READS_COOKIE, READS_TASK_TYPE, Settings};
+use tracer_common::{Offsets, READS_COOKIE, READS_FOR_OTHERS, READS_TASK_TYPE, Settings};
 use zerocopy::IntoBytes;
 
 use super::{
     btf::KernelTypes,
     layout,
     loader::{LoadError, chain},
-    plan::{Attach, PLANS},
+    plan::{Attach, PLANS, Plan},
 };
 use crate::model::event::Coverage;
 
@@ -110,11 +110,13 @@ impl Kernel {
         self.functions.get(function).copied().flatten()
     }
 
-    /// What programs may use here, as the bits of `Settings::reads`.
-    pub(super) fn reads(&self) -> u32 {
+    /// What programs of a plan may use here, as the bits of `Settings::reads`.
+    pub(super) fn reads(&self, plan: Option<&Plan>) -> u32 {
         let task = if self.parameters(TASK_TYPE).is_some() { READS_TASK_TYPE } else { 0 };
         let cookie = if self.parameters(COOKIE).is_some() { READS_COOKIE } else { 0 };
-        task | cookie
+        let for_others =
+            if plan.is_some_and(|plan| plan.by_probe) && cookie != 0 { READS_FOR_OTHERS } else { 0 };
+        task | cookie | for_others
     }
 
     /// What stays unknown whatever the plan, because the kernel does not show where it is.

@@ -139,7 +139,7 @@ pub fn load(
     settings: Settings,
     name_sockets: impl Fn(),
 ) -> Result<Loaded, LoadError> {
-    let reads = kernel.reads();
+    let reads = kernel.reads(Some(plan));
     let settings = Settings { accept_by_use: plan.accept_by_use.into(), reads, ..settings };
     for hook in plan.hooks.iter().filter(|hook| hook.required) {
         is_there(kernel, hook.attach).map_err(|why| LoadError::Hook { hook: describe(hook), why })?;
@@ -257,7 +257,7 @@ impl<'a> Hooks<'a> {
 /// # Errors
 /// When the kernel does not take the object.
 pub fn load_iterators(kernel: &Kernel, settings: Settings) -> Result<Iterators, LoadError> {
-    let settings = Settings { reads: kernel.reads(), ..settings };
+    let settings = Settings { reads: kernel.reads(None), ..settings };
     Ok(Iterators::load(open(kernel, settings, STREAM_MAPS)?, &kernel.btf))
 }
 

@@ -66,7 +66,7 @@ fn survey_plan(kernel: &Kernel, plan: &Plan) -> Vec<Surveyed> {
 }
 
 fn of_plan(kernel: &Kernel, plan: &Plan) -> Settings {
-    let (accept_by_use, reads) = (plan.accept_by_use.into(), kernel.reads());
+    let (accept_by_use, reads) = (plan.accept_by_use.into(), kernel.reads(Some(plan)));
     Settings { accept_by_use, reads, ..settings(None, Some(ANY_NETNS)) }
 }
 
@@ -77,7 +77,7 @@ fn names(hook: &Hook) -> impl Iterator<Item = (&'static str, String)> {
 }
 
 fn survey_iterators(kernel: &Kernel) -> Vec<Surveyed> {
-    let settings = Settings { reads: kernel.reads(), ..settings(None, Some(ANY_NETNS)) };
+    let settings = Settings { reads: kernel.reads(None), ..settings(None, Some(ANY_NETNS)) };
     let mut opened = open(kernel, settings, &[]).map_err(|e| e.to_string());
     Iterators::NAMES
         .into_iter()

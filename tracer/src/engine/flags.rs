@@ -31,7 +31,7 @@ impl Flags {
         let id = FlagId(self.last);
         self.standing.insert(report.socket.id, Flag { id, verdict: report.verdict });
         self.totals.flags += 1;
-        for spoken in &report.rules {
+        for spoken in report.rules {
             *self.totals.rules.entry(spoken.rule).or_default() += 1;
         }
         Body::Flag(id, report)

@@ -12,7 +12,7 @@ use crate::{
         peers::Exchange,
         socket::Socket,
     },
-    output::{EventKind, RemoteView, Report, Role, SocketView, Verdict},
+    output::{EventKind, RemoteView, Report, Role, SocketView, Spoken, Verdict},
     sink::escape::escape,
     triage::{
         facts::{Facts, service_protocol, serving_port},
@@ -36,8 +36,8 @@ impl Known {
         weigh(&self.facts(socket), |facts| self.weigh_twin(facts))
     }
 
-    fn judge(&self, socket: &Socket) -> Judgement {
-        judge(&self.facts(socket).in_words(), |facts| self.weigh_twin(facts))
+    fn judge<'a>(&'a self, socket: &'a Socket, rules: &mut Vec<Spoken>) -> Judgement<'a> {
+        judge(&self.facts(socket).in_words(), |facts| self.weigh_twin(facts), rules)
     }
 
     fn weigh_twin(&self, facts: &Facts<'_>) -> Option<Verdict> {
@@ -48,14 +48,15 @@ impl Known {
         Facts::gather(socket, &self.host, &self.policy, &self.services)
     }
 
-    /// The record of a socket, without its kind, and what its rules come to.
+    /// The record of a socket, without its kind, and what its rules come to; `rules` is room for those that speak.
     pub(super) fn report<'a>(
         &'a self,
         socket: &'a Socket,
         happened: Option<&Happened>,
         event: EventKind,
+        rules: &'a mut Vec<Spoken>,
     ) -> (Report<'a>, Weight) {
-        let Judgement { weight, rules, explained_by } = self.judge(socket);
+        let Judgement { weight, explained_by } = self.judge(socket, rules);
         let what = happened.map(|happened| &happened.what);
         let peer = match what {
             Some(What::Udp { peer, .. }) => *peer,

@@ -76,10 +76,10 @@ pub(super) fn listener() -> Report<'static> {
     Report {
         event: EventKind::Listen,
         verdict: Verdict::Research,
-        rules: vec![Spoken {
+        rules: lent([Spoken {
             rule: "unexplained-listener",
             why: "TCP port 4444 is open on every interface and nothing explains it".into(),
-        }],
+        }]),
         explained_by: None,
         socket: SocketView {
             id: SocketId(15006),
@@ -124,7 +124,7 @@ pub(super) fn session(event: EventKind, state: State) -> Report<'static> {
     Report {
         event,
         verdict: Verdict::Ok,
-        rules: Vec::new(),
+        rules: &[],
         socket,
         process: None,
         process_unknown: Some("it ended before it was read".into()),
@@ -138,7 +138,8 @@ pub(super) fn udp_server() -> Report<'static> {
     let mut report = listener();
     report.event = EventKind::Seen;
     report.verdict = Verdict::Suspicious;
-    report.rules.insert(0, Spoken { rule: "twin-other-owner", why: "sshd owns TCP port 4444".into() });
+    let twin = Spoken { rule: "twin-other-owner", why: "sshd owns TCP port 4444".into() };
+    report.rules = lent([twin, report.rules[0].clone()]);
     report.attribution = Attribution::Holder;
     report.socket.protocol = Protocol::Udp;
     report.socket.state = State::Close;

@@ -26,15 +26,6 @@ impl Moment {
         Self(text)
     }
 
-    /// Another moment, which is in the same second more often than not: then the fraction alone is written anew.
-    fn turn_to(&mut self, nanos: i64, from: i64) {
-        if nanos.div_euclid(NANOS) == from.div_euclid(NANOS) {
-            digits(&mut self.0[20..29], nanos.rem_euclid(NANOS));
-        } else {
-            *self = Self::new(nanos);
-        }
-    }
-
     /// All of it.
     pub(super) fn as_str(&self) -> &str {
         self.part(0, 30)
@@ -64,22 +55,29 @@ impl Moment {
 /// Moments that follow one another, as those of a stream of records do.
 #[derive(Debug)]
 pub(super) struct Moments {
-    nanos: i64,
+    /// When the second of `last` began.
+    second: i64,
     last: Moment,
 }
 
 impl Moments {
     /// The moment `nanos` nanoseconds after 1970-01-01T00:00:00Z, as text.
     pub(super) fn at(&mut self, nanos: i64) -> &[u8] {
-        self.last.turn_to(nanos, self.nanos);
-        self.nanos = nanos;
+        // Of a second that is written already the fraction alone is written anew.
+        match nanos.checked_sub(self.second) {
+            Some(fraction @ 0..NANOS) => digits(&mut self.last.0[20..29], fraction),
+            _ => {
+                self.second = nanos.saturating_sub(nanos.rem_euclid(NANOS));
+                self.last = Moment::new(nanos);
+            }
+        }
         &self.last.0
     }
 }
 
 impl Default for Moments {
     fn default() -> Self {
-        Self { nanos: 0, last: Moment::new(0) }
+        Self { second: 0, last: Moment::new(0) }
     }
 }
 

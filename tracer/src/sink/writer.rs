@@ -30,6 +30,8 @@ mod tests;
 /// Lines are put together up to this many bytes for one `write(2)`. Each wakes the thread that writes, which costs
 /// more than the writing; a much longer one would give no room back until all of it was read.
 const BATCH: usize = 256 * 1024;
+/// The same where no thread is woken: what a cache keeps, and a pipe takes at once.
+const NEAR_BATCH: usize = 64 * 1024;
 
 /// The offset of a write at the descriptor's own position, pwritev2(2).
 const WHERE_IT_IS: u64 = u64::MAX;
@@ -264,7 +266,7 @@ impl Out for Writer {
     }
 
     fn send(&mut self, line: &[u8]) {
-        if self.together.len() + line.len() > BATCH {
+        if self.together.len() + line.len() > if self.can_tell { NEAR_BATCH } else { BATCH } {
             self.flush();
         }
         self.shared.waiting.fetch_add(line.len(), Ordering::AcqRel);

@@ -42,13 +42,11 @@ pub struct Weight {
 
 /// What the rules come to, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Judgement {
+pub struct Judgement<'a> {
     /// What they come to.
     pub weight: Weight,
-    /// The rules that spoke, worst first.
-    pub rules: Vec<Spoken>,
     /// Name of the policy entry that explains the socket, or its session.
-    pub explained_by: Option<String>,
+    pub explained_by: Option<&'a str>,
 }
 
 /// Weighs a socket without a word; `twin` weighs the listener that a UDP port shares its port with.
@@ -62,10 +60,14 @@ pub fn weigh<'a>(facts: &Facts<'a>, twin: impl FnOnce(&Facts<'a>) -> Option<Verd
     conclude(facts, worst, has_twin.then(|| twin(facts)).flatten())
 }
 
-/// Judges a socket, as [`weigh`] does.
-#[must_use]
-pub fn judge<'a>(facts: &Facts<'a>, twin: impl FnOnce(&Facts<'a>) -> Option<Verdict>) -> Judgement {
-    let (mut rules, mut ranks) = (Vec::new(), [None; RULES.len()]);
+/// Judges a socket, as [`weigh`] does; `rules`, emptied before, are those that spoke, worst first.
+pub fn judge<'a>(
+    facts: &Facts<'a>,
+    twin: impl FnOnce(&Facts<'a>) -> Option<Verdict>,
+    rules: &mut Vec<Spoken>,
+) -> Judgement<'a> {
+    rules.clear();
+    let mut ranks = [None; RULES.len()];
     for rule in RULES {
         let Some(Evidence { verdict, why }) = (rule.check)(facts) else { continue };
         // Behind those that are as bad: they are told in the order of `RULES`.
@@ -78,8 +80,7 @@ pub fn judge<'a>(facts: &Facts<'a>, twin: impl FnOnce(&Facts<'a>) -> Option<Verd
     let has_twin = rules.iter().any(|spoken| spoken.rule == TWIN);
     Judgement {
         weight: conclude(facts, ranks[0], has_twin.then(|| twin(facts)).flatten()),
-        rules,
-        explained_by: explained(facts).map(str::to_owned),
+        explained_by: explained(facts),
     }
 }
 

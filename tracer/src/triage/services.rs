@@ -2,7 +2,9 @@
 //!
 //! A name says what a port is registered for, not what is spoken there. Kept out: the reading of the file.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+
+use foldhash::fast::FixedState;
 
 mod table;
 
@@ -49,7 +51,8 @@ pub fn service_name(protocol: ServiceProtocol, port: u16) -> Option<&'static str
 /// Service names of one host: those of its own table first, then the built-in ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Services {
-    local: BTreeMap<(ServiceProtocol, u16), Box<str>>,
+    /// Asked for every session; no order of it is ever seen.
+    local: HashMap<(ServiceProtocol, u16), Box<str>, FixedState>,
 }
 
 impl Services {
@@ -64,7 +67,7 @@ impl Services {
     /// Lines that are not `name port/tcp` or `name port/udp` are passed over, and so are port 0 and names with
     /// characters other than printable ASCII.
     pub fn with_text(text: &str) -> Self {
-        let mut local = BTreeMap::new();
+        let mut local = HashMap::default();
         for (key, name) in text.lines().filter_map(parse_line) {
             local.entry(key).or_insert_with(|| name.into());
         }

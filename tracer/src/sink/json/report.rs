@@ -14,6 +14,8 @@ use crate::{
 
 /// Bytes of a usual line: room for them is made once.
 const USUAL: usize = 1024;
+/// With the version of the records, [`super::SCHEMA`].
+const BEGIN: &str = "{\"schema\":1,\"record\":\"";
 
 /// Adds a flag, clear or event, without a newline.
 pub(super) fn write(
@@ -44,16 +46,14 @@ fn begin(
     time: &[u8],
     out: &mut Vec<u8>,
 ) -> io::Result<()> {
-    put(out, "{\"schema\":");
-    number(out, super::SCHEMA);
-    put(out, ",\"record\":\"");
-    put(out, head.record);
+    put(out, BEGIN);
+    word(out, head.record);
     put(out, "\",\"seq\":");
     number(out, head.place.seq);
     put(out, ",\"time\":\"");
     out.extend_from_slice(time);
     put(out, "\",\"event\":\"");
-    put(out, report.event.as_str());
+    word(out, report.event.as_str());
     put(out, "\"");
     if takes_back {
         put(out, ",\"flag_seq\":");
@@ -84,7 +84,7 @@ fn outcome(report: &Report<'_>, out: &mut Vec<u8>) -> io::Result<()> {
         number(out, count);
     }
     put(out, ",\"attribution\":\"");
-    put(out, attribution(report.attribution));
+    word(out, attribution(report.attribution));
     put(out, "\"");
     if let Some(why) = &report.process_unknown {
         put(out, ",\"process_unknown\":");
@@ -104,11 +104,11 @@ fn attribution(attribution: Attribution) -> &'static str {
 
 fn verdict(report: &Report<'_>, out: &mut Vec<u8>) -> io::Result<()> {
     put(out, ",\"verdict\":\"");
-    put(out, report.verdict.as_str());
+    word(out, report.verdict.as_str());
     put(out, "\",\"rules\":[");
     for (index, spoken) in report.rules.iter().enumerate() {
         put(out, if index == 0 { "{\"id\":\"" } else { ",{\"id\":\"" });
-        put(out, spoken.rule);
+        word(out, spoken.rule);
         put(out, "\",\"why\":");
         text(out, &spoken.why)?;
         put(out, "}");
@@ -127,15 +127,15 @@ fn socket(socket: &SocketView<'_>, out: &mut Vec<u8>) -> io::Result<()> {
     put(out, "\",\"netns\":");
     number_or_null(out, socket.netns);
     put(out, ",\"protocol\":\"");
-    put(out, socket.protocol.as_str());
+    word(out, socket.protocol.as_str());
     put(out, "\",\"family\":\"");
-    put(out, socket.family.as_str());
+    word(out, socket.family.as_str());
     put(out, "\",\"state\":\"");
-    put(out, socket.state.as_str());
+    word(out, socket.state.as_str());
     put(out, "\",\"local\":");
     end(socket.local, out);
     put(out, ",\"scope\":\"");
-    put(out, socket.scope.as_str());
+    word(out, socket.scope.as_str());
     put(out, "\"},\"remote\":");
     match &socket.remote {
         Some(there) => remote(there, out)?,
@@ -152,7 +152,7 @@ fn socket(socket: &SocketView<'_>, out: &mut Vec<u8>) -> io::Result<()> {
 fn remote(remote: &RemoteView<'_>, out: &mut Vec<u8>) -> io::Result<()> {
     end(remote.end, out);
     put(out, ",\"class\":\"");
-    put(out, remote.class.as_str());
+    word(out, remote.class.as_str());
     put(out, "\",\"service\":");
     text_or_null(out, remote.service)?;
     put(out, "}");
@@ -162,7 +162,7 @@ fn remote(remote: &RemoteView<'_>, out: &mut Vec<u8>) -> io::Result<()> {
 /// The beginning of an object with address and port; a port of 0 is not known.
 fn end(end: Endpoint, out: &mut Vec<u8>) {
     put(out, "{\"ip\":\"");
-    spell(end.ip, |text| out.extend_from_slice(text));
+    spell(end.ip, |text| short(out, text));
     put(out, "\",\"port\":");
     number_or_null(out, (end.port != 0).then_some(end.port));
 }
@@ -173,8 +173,45 @@ fn put(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
+/// Some letters whose number is not known beforehand: by two blocks that overlap, where a call to copy them would take
+/// longer than the copying.
+#[inline(always)]
+fn word(out: &mut Vec<u8>, text: &str) {
+    short(out, text.as_bytes());
+}
+
+#[inline(always)]
+fn short(out: &mut Vec<u8>, bytes: &[u8]) {
+    let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) else {
+        return bytes.iter().for_each(|byte| out.push(*byte));
+    };
+    match (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+        (Some(first), Some(last)) if bytes.len() <= 16 => {
+            let mut block = [0; 16];
+            block[..8].copy_from_slice(first);
+            block[bytes.len() - 8..bytes.len()].copy_from_slice(last);
+            extend(out, &block, bytes.len());
+        }
+        (Some(_), Some(_)) => out.extend_from_slice(bytes),
+        _ => {
+            let mut block = [0; 8];
+            block[..4].copy_from_slice(first);
+            block[bytes.len() - 4..bytes.len()].copy_from_slice(last);
+            extend(out, &block, bytes.len());
+        }
+    }
+}
+
+/// Adds the first `length` bytes of a block.
+#[inline(always)]
+fn extend<const N: usize>(out: &mut Vec<u8>, block: &[u8; N], length: usize) {
+    let end = out.len() + length;
+    out.extend_from_slice(block);
+    out.truncate(end);
+}
+
 fn number(out: &mut Vec<u8>, number: impl itoa::Integer) {
-    put(out, itoa::Buffer::new().format(number));
+    word(out, itoa::Buffer::new().format(number));
 }
 
 fn number_or_null(out: &mut Vec<u8>, value: Option<impl itoa::Integer>) {
@@ -185,11 +222,11 @@ fn number_or_null(out: &mut Vec<u8>, value: Option<impl itoa::Integer>) {
 }
 
 /// A word of our own, in which nothing is to be escaped.
-fn word_or_null(out: &mut Vec<u8>, word: Option<&str>) {
-    match word {
-        Some(word) => {
+fn word_or_null(out: &mut Vec<u8>, text: Option<&str>) {
+    match text {
+        Some(text) => {
             put(out, "\"");
-            put(out, word);
+            word(out, text);
             put(out, "\"");
         }
         None => put(out, "null"),

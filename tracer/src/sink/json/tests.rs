@@ -89,7 +89,7 @@ fn a_process_that_could_not_be_read_has_nulls() {
 
 #[test]
 fn a_clear_names_the_flag_that_it_takes_back() {
-    let report = Report { verdict: Verdict::Explained, rules: Vec::new(), ..samples::listener() };
+    let report = Report { verdict: Verdict::Explained, rules: &[], ..samples::listener() };
     let text = line(&samples::clear(1, report.clone()), 9, Some(7));
     assert!(text.starts_with(r#"{"schema":1,"record":"clear","seq":9,"#), "{text}");
     assert!(

@@ -71,7 +71,7 @@ fn an_inbound_session_found_in_the_baseline_shows_its_state() {
 #[test]
 fn another_namespace_is_named() {
     let mut report = samples::listener();
-    report.rules.clear();
+    report.rules = &[];
     report.attribution = Attribution::Holder;
     let line = text(&samples::event(report.clone()), View::default());
     assert!(line.ends_with("nc[4242] ada /usr/bin/nc.openbsd (holder) netns 4026531840\n"), "{line}");
@@ -95,7 +95,8 @@ fn a_clear_says_what_became_of_the_flag() {
     assert_eq!(tail(&samples::clear(1, report)), closed);
     let mut report = samples::session(EventKind::Established, State::Established);
     report.verdict = Verdict::Explained;
-    report.rules = vec![Spoken { rule: "udp-twin", why: "the TCP port explains it".into() }];
+    let twin = [Spoken { rule: "udp-twin", why: "the TCP port explains it".into() }];
+    report.rules = &twin;
     let explained = "flag taken back, now explained; udp-twin: the TCP port explains it";
     assert_eq!(tail(&samples::clear(1, report)), explained);
 }
