@@ -120,9 +120,7 @@ impl Plan {
         });
         needed.partition(|hook| match hook.when {
             When::NoCookie | When::NotAllCookies => true,
-            When::Always | When::Without(_) => {
-                can_ask && self.by_probe && hook.program.starts_with(STATE.program)
-            }
+            When::Always | When::Without(_) => can_ask && self.by_probe && hook.attach == STATE.attach,
         })
     }
 }
@@ -442,6 +440,19 @@ pub fn choose<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sockets_are_named_first_where_a_program_cannot_ask_for_their_cookie() {
+        let naming = |plan: &Plan, can_ask| {
+            let (naming, seeing) = plan.naming_and_seeing(can_ask);
+            assert!(seeing.iter().all(|hook| !hook.program.starts_with("name_")));
+            naming.iter().map(|hook| hook.program).collect::<Vec<_>>()
+        };
+        assert_eq!(naming(&FENTRY, true), [""; 0]);
+        assert_eq!(naming(&FENTRY, false), ["name_sockets", "name_connections"]);
+        assert_eq!(naming(&KPROBE, true), ["name_sockets", "state_change", "state_change_inside"]);
+        assert_eq!(naming(&KPROBE, false), ["name_sockets", "name_connections"]);
+    }
 
     #[test]
     fn the_first_plan_that_loads_is_taken_and_every_failure_is_kept() {
