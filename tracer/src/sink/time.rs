@@ -55,8 +55,8 @@ impl Moment {
 /// Moments that follow one another, as those of a stream of records do.
 #[derive(Debug)]
 pub(super) struct Moments {
-    /// When the second of `last` began.
-    second: i64,
+    /// When the second of `last` began; nothing where that is before the first moment that can be told.
+    second: Option<i64>,
     last: Moment,
 }
 
@@ -64,10 +64,10 @@ impl Moments {
     /// The moment `nanos` nanoseconds after 1970-01-01T00:00:00Z, as text.
     pub(super) fn at(&mut self, nanos: i64) -> &[u8] {
         // Of a second that is written already the fraction alone is written anew.
-        match nanos.checked_sub(self.second) {
+        match self.second.and_then(|second| nanos.checked_sub(second)) {
             Some(fraction @ 0..NANOS) => digits(&mut self.last.0[20..29], fraction),
             _ => {
-                self.second = nanos.saturating_sub(nanos.rem_euclid(NANOS));
+                self.second = nanos.checked_sub(nanos.rem_euclid(NANOS));
                 self.last = Moment::new(nanos);
             }
         }
@@ -77,7 +77,7 @@ impl Moments {
 
 impl Default for Moments {
     fn default() -> Self {
-        Self { second: 0, last: Moment::new(0) }
+        Self { second: Some(0), last: Moment::new(0) }
     }
 }
 
@@ -147,6 +147,14 @@ mod tests {
         assert_eq!(wall(u64::MAX, i64::MAX), i64::MAX);
         assert_eq!(boot(i64::MIN, i64::MAX), 0);
         assert_eq!(boot(wall(7, 1000), 1000), 7);
+    }
+
+    #[test]
+    fn the_first_second_that_can_be_told_has_no_beginning() {
+        let mut moments = Moments::default();
+        for nanos in [i64::MIN, i64::MIN + 5, i64::MIN + NANOS] {
+            assert_eq!(moments.at(nanos), Moment::new(nanos).as_str().as_bytes());
+        }
     }
 
     proptest! {
