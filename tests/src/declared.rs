@@ -43,6 +43,7 @@ pub const DECLARED: &[Declared] = &[
     polled("unanswered-*", MISSED),
     polled("accept-*", MISSED),
     polled("accepts-*", MISSED),
+    polled("opener-*", MISSED),
     polled("listeners-*", LATE),
     polled("udp-*", MISSED),
     polled("v4-mapped-*", LATE),
@@ -55,6 +56,13 @@ pub const DECLARED: &[Declared] = &[
     polled("sigterm-*", LATE),
     polled("replay-gives-*", MISSED),
     polled("short-connections-*", MISSED),
+    polled("processes-*", MISSED),
+    polled("programs-whose-*", LATE),
+    polled("programs-with-*", LATE),
+    polled(
+        "sha-256-of-what-is-suspicious-by-what-*",
+        "without hooks nobody tells when a process is to be looked at",
+    ),
     polled("load-stays-whole", MISSED),
     polled("blocked-stdout-*", MISSED),
     polled("way-*", MISSED),
@@ -74,6 +82,15 @@ pub const DECLARED: &[Declared] = &[
         how: How::Fails,
         reason: "lockdown forbids to switch kprobes off",
     },
+    Declared {
+        cell: "*/confidentiality",
+        plan: None,
+        scenario: "processes-*",
+        how: How::Fails,
+        reason: "the program on exec is refused, as the coverage says: processes are read from /proc, which is too late for these",
+    },
+    unseen_exec("shell-on-loopback-*", How::Fails),
+    unseen_exec("shells-by-an-accepted-*", How::Wavers),
     masked("close-counts-*", "the places of the byte counts are masked"),
     masked(
         "sockets-opened-before-the-tracer-are-seen-with-their-holders",
@@ -81,6 +98,18 @@ pub const DECLARED: &[Declared] = &[
     ),
     before_6_3("way-udp-connect-and-*"),
     lacking("kprobes-switched-off-*", "all kprobes of a machine are switched off in guests alone"),
+    absent("*.*/*", "scripts-*", "the guests have no python"),
+    Declared {
+        cell: HOST,
+        plan: Some(Plan::Poll),
+        scenario: "scripts-of-*",
+        how: How::Fails,
+        reason: "without hooks a process's own /proc names its script, and is not believed",
+    },
+    lacking("scripts-*", "python, or a package that it is of, may not be there, nor a cgroup be made"),
+    absent("*.*/*", "bash-*", "the guests have no bash"),
+    lacking("bash-*", "bash may not be installed"),
+    lacking("layers-*", "overlayfs may be a module that is not loaded"),
     lacking("way-io-uring-*", "io_uring may be switched off"),
     lacking("way-multipath-tcp", "a kernel may be built without MPTCP"),
     lacking("way-udp-lite", "a kernel may be built without UDP-Lite"),
@@ -101,6 +130,13 @@ const fn wavering(cell: &'static str, scenario: &'static str, reason: &'static s
 /// What needs a member that is masked.
 const fn masked(scenario: &'static str, reason: &'static str) -> Declared {
     Declared { cell: "*/masked", plan: None, scenario, how: How::Fails, reason }
+}
+
+/// A process is not looked at when it becomes another program; it may do something else that is told.
+const fn unseen_exec(scenario: &'static str, how: How) -> Declared {
+    let reason = "the program on exec is refused, as the coverage says: of a program that only reads from the socket that it was \
+        given nothing is told";
+    Declared { cell: "*/confidentiality", plan: None, scenario, how, reason }
 }
 
 /// What the tracepoint plan sees by the length of what is sent.

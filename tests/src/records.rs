@@ -2,9 +2,12 @@
 //! about them. A claim that does not hold tells what was claimed and shows the whole record.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// One line of `--json` output.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,6 +91,28 @@ impl Record {
     #[must_use]
     pub fn seq(&self) -> u64 {
         self.number("/seq").unwrap_or_default()
+    }
+
+    /// Time from another record to this one; they are less than a day apart.
+    ///
+    /// # Errors
+    /// When one of them has no time of day with nanoseconds.
+    pub fn since(&self, earlier: &Self) -> Result<Duration> {
+        let (from, to) = (earlier.of_day()?, self.of_day()?);
+        Ok(if to < from { to + DAY - from } else { to - from })
+    }
+
+    /// The time of day of `time`, such as 2026-11-22T21:04:05.123456789Z.
+    fn of_day(&self) -> Result<Duration> {
+        let parse = |text: &str| {
+            let (clock, nanos) = text.split_once('T')?.1.strip_suffix('Z')?.split_once('.')?;
+            let seconds =
+                clock.split(':').try_fold(0, |all, part| Some(all * 60 + part.parse::<u64>().ok()?));
+            let nanos = Some(nanos).filter(|nanos| nanos.len() == 9)?;
+            Some(Duration::new(seconds?, nanos.parse().ok()?))
+        };
+        let time = self.text("/time");
+        parse(time).with_context(|| format!("no time of day: {time}"))
     }
 
     /// The socket's id.
@@ -217,6 +242,17 @@ mod tests {
         assert_eq!(flag().remote(), None);
         flag().flagged("research", "unexplained-listener").unwrap().by(4242).unwrap();
         flag().lacks("/socket/remote").unwrap();
+    }
+
+    #[test]
+    fn times_are_told_apart_by_nanoseconds_over_midnight_too() {
+        let at = |time: &str| Record::parse(&FLAG.replace("2026-11-22T21:04:05.1Z", time)).unwrap();
+        let since = |earlier: &str, later: &str| at(later).since(&at(earlier)).ok();
+        let (noon, later) = ("2026-11-22T12:00:00.900000000Z", "2026-11-22T13:00:01.000000001Z");
+        assert_eq!(since(noon, later), Some(Duration::new(3600, 100_000_001)));
+        let (evening, morning) = ("2026-11-22T23:59:59.500000000Z", "2026-11-23T00:00:01.000000000Z");
+        assert_eq!(since(evening, morning), Some(Duration::from_millis(1500)));
+        assert_eq!(since("2026-11-22T12:00:00.9Z", later), None);
     }
 
     #[test]

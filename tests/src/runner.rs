@@ -77,6 +77,8 @@ pub fn run_here(name: &str, bench: &Bench) -> Result<u8> {
 pub struct Series {
     /// Only scenarios whose name contains this.
     pub filter: String,
+    /// Only those whose outcome depends on the hook plan.
+    pub of_plan: bool,
     /// The tracer under test, and its plan.
     pub subject: Subject,
     /// Where: `KERNEL/VARIANT`.
@@ -95,7 +97,8 @@ pub struct Series {
 /// # Errors
 /// When none was chosen, or processes cannot be started.
 pub fn run_all(series: &Series, this: impl Fn(&str, Option<&Path>) -> Command + Sync) -> Result<Totals> {
-    let (alone, shared): (Vec<_>, Vec<_>) = chosen(&series.filter).partition(|scenario| scenario.alone);
+    let wanted = chosen(&series.filter).filter(|scenario| !(series.of_plan && scenario.whatever_plan));
+    let (alone, shared): (Vec<_>, Vec<_>) = wanted.partition(|scenario| scenario.alone);
     if alone.is_empty() && shared.is_empty() {
         bail!("no scenario's name contains {:?}", series.filter);
     }

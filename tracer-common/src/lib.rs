@@ -6,12 +6,14 @@
 
 mod control;
 mod offsets;
+mod process;
 mod proof;
 mod record;
 mod tables;
 
 pub use control::*;
 pub use offsets::*;
+pub use process::*;
 pub use proof::*;
 pub use record::*;
 pub use tables::*;

@@ -74,6 +74,36 @@ pub struct Offsets {
     pub stack: u32,
     /// `task_struct.comm`
     pub comm: u32,
+    /// `task_struct.mm`
+    pub mm: u32,
+    /// `task_struct.signal`
+    pub signal: u32,
+    /// `signal_struct.live`
+    pub live: u32,
+    /// `mm_struct.exe_file`
+    pub exe_file: u32,
+    /// `mm_struct.arg_start`
+    pub arg_start: u32,
+    /// `mm_struct.arg_end`
+    pub arg_end: u32,
+    /// `file.f_inode`
+    pub f_inode: u32,
+    /// `inode.i_ino`
+    pub i_ino: u32,
+    /// `inode.i_nlink`
+    pub i_nlink: u32,
+    /// `inode.i_sb`
+    pub i_sb: u32,
+    /// `super_block.s_dev`
+    pub s_dev: u32,
+    /// `super_block.s_magic`
+    pub s_magic: u32,
+    /// `linux_binprm.exec`: where the new program finds the name of its file
+    pub bprm_exec: u32,
+    /// `linux_binprm.filename`
+    pub bprm_filename: u32,
+    /// `linux_binprm.interp`
+    pub bprm_interp: u32,
     /// `msghdr.msg_name`
     pub msg_name: u32,
     /// `socket.sk`

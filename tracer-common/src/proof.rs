@@ -2,9 +2,12 @@
 //! namespace, and tells nothing else of it.
 
 /// Programs that leave marks; a program's place here is its slot in the map of marks.
-pub const PROGRAMS: [&str; 54] = [
+pub const PROGRAMS: [&str; 57] = [
     "state_change",
     "state_change_inside",
+    "fork",
+    "exec",
+    "exit",
     "tcp_connect",
     "tcp_v4_connect",
     "tcp_v6_connect",

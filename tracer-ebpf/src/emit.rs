@@ -12,22 +12,46 @@ const NO_WAKEUP: u64 = 1;
 /// `BPF_RB_FORCE_WAKEUP` of `include/uapi/linux/bpf.h`.
 const FORCE_WAKEUP: u64 = 2;
 
-/// Puts one record on the ring: zeroed, stamped with its time and kind, filled by `fill`.
+/// `BPF_RB_AVAIL_DATA` of `include/uapi/linux/bpf.h`.
+const AVAILABLE: u64 = 0;
+/// So many bytes that are not read yet are much: an eighth of the ring.
+const MUCH: u64 = 1 << 20;
+
+/// When a record wakes a reader that sleeps.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wake {
+    /// At once.
+    Always,
+    /// When the ring fills up: it is of use only to records that come after it.
+    WhenMuch,
+}
+
+/// Puts one record of a socket on the ring: zeroed, stamped with its time and kind, filled by `fill`.
 #[inline(always)]
 pub(crate) fn emit(kind: u8, fill: impl FnOnce(&mut Record)) {
-    let Some(mut entry) = EVENTS.reserve::<Record>(0) else {
+    put(Wake::Always, |place: &mut MaybeUninit<Record>| {
+        let record = zeroed(place);
+        record.time = now();
+        record.kind = kind;
+        fill(record);
+        if record.faults != 0 {
+            add(COUNTER_FAULTS, 1);
+        }
+    });
+}
+
+/// Puts one record on the ring, which `fill` writes.
+#[inline(always)]
+pub(crate) fn put<T: 'static>(wake: Wake, fill: impl FnOnce(&mut MaybeUninit<T>)) {
+    let Some(mut entry) = EVENTS.reserve::<T>(0) else {
         add(COUNTER_RING_FULL, 1);
         return;
     };
-    let record = zeroed(&mut entry);
-    record.time = now();
-    record.kind = kind;
-    fill(record);
-    if record.faults != 0 {
-        add(COUNTER_FAULTS, 1);
-    }
+    fill(&mut entry);
     entry.submit(NO_WAKEUP);
-    wake_sleeper();
+    if wake == Wake::Always || EVENTS.query(AVAILABLE) > MUCH {
+        wake_sleeper();
+    }
 }
 
 /// Nanoseconds since boot, suspend included.

@@ -8,10 +8,16 @@ use crate::{
     sock::{Reads, Sock},
 };
 
+/// True for the self-test's namespace.
+#[inline(always)]
+pub(crate) fn is_self_test(netns: u32) -> bool {
+    netns != 0 && netns == setting!(proof_netns)
+}
+
 /// True for a socket of the self-test; the program of that slot has left its mark and is done.
 #[inline(always)]
 pub(crate) fn mark(slot: u32, netns: u32) -> bool {
-    if netns == 0 || netns != setting!(proof_netns) {
+    if !is_self_test(netns) {
         return false;
     }
     debug_assert!((slot as usize) < PROGRAMS.len());

@@ -104,17 +104,150 @@ impl Task {
         }
     }
 
-    /// Inode number and cookie of the network namespace that the task is in; where the kernel does not
-    /// show the cookie it is [`NO_NETNS_COOKIE`].
+    /// Inode number of the network namespace that the task is in; 0 for a task that is already leaving.
+    #[inline(always)]
+    pub(crate) fn netns_number(self) -> u32 {
+        let net = self.net();
+        if net.is_null() { 0 } else { load(net, offset!(net_inum)) }
+    }
+
+    /// The same with its cookie; where the kernel does not show the cookie it is [`NO_NETNS_COOKIE`].
     #[inline(always)]
     pub(crate) fn netns(self) -> (u32, u64) {
-        let nsproxy: *const u8 = load(self.0, offset!(nsproxy));
-        if nsproxy.is_null() {
-            return (0, 0); // a task that is already leaving
+        let net = self.net();
+        if net.is_null() {
+            return (0, 0);
         }
-        let net: *const u8 = load(nsproxy, offset!(net_ns));
         let cookie =
             if offset!(net_cookie) == ABSENT { NO_NETNS_COOKIE } else { load(net, offset!(net_cookie)) };
         (load(net, offset!(net_inum)), cookie)
+    }
+
+    /// Its `struct net`; null for a task that is already leaving.
+    #[inline(always)]
+    fn net(self) -> *const u8 {
+        let nsproxy: *const u8 = load(self.0, offset!(nsproxy));
+        if nsproxy.is_null() { nsproxy } else { load(nsproxy, offset!(net_ns)) }
+    }
+}
+
+/// A task that a tracepoint hands over: the verifier knows its type on every kernel.
+#[derive(Clone, Copy)]
+pub(crate) struct GivenTask(*const u8);
+
+/// The file that a process runs.
+pub(crate) struct Executable {
+    pub(crate) inode: u64,
+    pub(crate) magic: u64,
+    pub(crate) device: u32,
+    pub(crate) links: u32,
+}
+
+impl GivenTask {
+    #[inline(always)]
+    pub(crate) fn at(task: *const u8) -> Self {
+        Self(task)
+    }
+
+    #[inline(always)]
+    fn load<T: Copy>(self, offset: u32) -> T {
+        plain(self.0, offset)
+    }
+
+    /// True for the first task of a process, which gives it its id.
+    #[inline(always)]
+    pub(crate) fn is_leader(self) -> bool {
+        self.load::<u32>(offset!(tid)) == self.pid()
+    }
+
+    /// True for a task that ends and leaves no other of its process.
+    #[inline(always)]
+    pub(crate) fn is_last_of_process(self) -> bool {
+        let signal: *const u8 = self.load(offset!(signal));
+        plain::<u32>(signal, offset!(live)) == 0
+    }
+
+    /// The process id.
+    #[inline(always)]
+    pub(crate) fn pid(self) -> u32 {
+        self.load(offset!(tgid))
+    }
+
+    /// When the process began, nanoseconds since boot.
+    #[inline(always)]
+    pub(crate) fn start(self) -> u64 {
+        let leader: *const u8 = self.load(offset!(group_leader));
+        plain(leader, offset!(start_boottime))
+    }
+
+    /// Process id and start of the real parent.
+    #[inline(always)]
+    pub(crate) fn parent(self) -> (u32, u64) {
+        let parent = Self(self.load(offset!(real_parent)));
+        (parent.pid(), parent.start())
+    }
+
+    /// The effective user id.
+    #[inline(always)]
+    pub(crate) fn uid(self) -> u32 {
+        let cred: *const u8 = self.load(offset!(cred));
+        plain(cred, offset!(euid))
+    }
+
+    /// Low half of the count of its exec calls.
+    #[inline(always)]
+    pub(crate) fn exec_id(self) -> u32 {
+        if offset!(self_exec_id) == ABSENT { 0 } else { self.load::<u64>(offset!(self_exec_id)) as u32 }
+    }
+
+    /// Inode number of its network namespace; 0 when it has left it.
+    #[inline(always)]
+    pub(crate) fn netns_number(self) -> u32 {
+        let nsproxy: *const u8 = self.load(offset!(nsproxy));
+        if nsproxy.is_null() {
+            return 0;
+        }
+        let net: *const u8 = plain(nsproxy, offset!(net_ns));
+        plain(net, offset!(net_inum))
+    }
+
+    /// Its name.
+    #[inline(always)]
+    pub(crate) fn comm(self) -> [u8; 16] {
+        let words: [u64; 2] = [self.load(offset!(comm)), self.load(offset!(comm) + 8)];
+        // SAFETY: as many bytes, and any are good.
+        unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(words) }
+    }
+
+    /// What it runs; all zero of a task without memory of its own.
+    #[inline(always)]
+    pub(crate) fn executable(self) -> Executable {
+        let mut executable = Executable { inode: 0, magic: 0, device: 0, links: 0 };
+        let mm: *const u8 = self.load(offset!(mm));
+        if mm.is_null() {
+            return executable;
+        }
+        let file: *const u8 = plain(mm, offset!(exe_file));
+        if file.is_null() {
+            return executable;
+        }
+        let inode: *const u8 = plain(file, offset!(f_inode));
+        executable.inode = plain(inode, offset!(i_ino));
+        executable.links = plain(inode, offset!(i_nlink));
+        let volume: *const u8 = plain(inode, offset!(i_sb));
+        executable.device = plain(volume, offset!(s_dev));
+        executable.magic = plain(volume, offset!(s_magic));
+        executable
+    }
+
+    /// Where its arguments are in its own memory, and how many bytes they have.
+    #[inline(always)]
+    pub(crate) fn args(self) -> (u64, u64) {
+        let mm: *const u8 = self.load(offset!(mm));
+        if mm.is_null() {
+            return (0, 0);
+        }
+        let (start, end): (u64, u64) = (plain(mm, offset!(arg_start)), plain(mm, offset!(arg_end)));
+        (start, end.saturating_sub(start))
     }
 }

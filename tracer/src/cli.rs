@@ -40,6 +40,7 @@ const LIST_EXAMPLES: &str = "\
 Examples:
   tracer list                     all sockets of all network namespaces
   tracer list --netns self        those of this one
+  tracer list --json --hash       with the SHA-256 of what runs
   tracer list --exit-code         exit 1 when something is flagged, for scripts";
 
 const REPLAY_EXAMPLES: &str = "\
@@ -132,6 +133,9 @@ pub struct ListArgs {
     #[expect(missing_docs, reason = "a doc comment would become its help heading")]
     #[command(flatten)]
     pub watch: WatchArgs,
+    /// Add the SHA-256 of every executable and script that holds a socket; of files over 64 MiB the record says why not
+    #[arg(long)]
+    pub hash: bool,
     /// Exit 1 when something is flagged
     #[arg(long)]
     pub exit_code: bool,
@@ -146,6 +150,9 @@ pub struct ReplayArgs {
     /// A file that says what is expected, in place of the recorded ones; may be given more than once
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub policy: Vec<PathBuf>,
+    /// Let nothing but policies explain a socket, as with this option of `tracer live`
+    #[arg(long)]
+    pub no_provenance: bool,
     #[expect(missing_docs, reason = "a doc comment would become its help heading")]
     #[command(flatten)]
     pub print: PrintArgs,
@@ -174,6 +181,10 @@ pub struct WatchArgs {
     /// A file that says what is expected; may be given more than once
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub policy: Vec<PathBuf>,
+    /// Let nothing but policies explain a socket: else TCP listeners and UDP server ports of programs are explained that
+    /// are as their installed package shipped them and run as a service of this system
+    #[arg(long)]
+    pub no_provenance: bool,
     /// Only sockets of this network namespace: its inode number, a path such as /run/netns/NAME, or `self`
     #[arg(long, value_name = "ID|PATH|self", value_hint = ValueHint::FilePath)]
     #[arg(value_parser = OsStringValueParser::new().try_map(netns))]

@@ -4,7 +4,8 @@
 use crate::{
     model::{
         change::{Change, Happened, SocketRef, What},
-        event::{Event, Fact, Start},
+        event::{Event, Fact, ProcessId, Start},
+        host::Left,
         socket::Socket,
     },
     output::{Body, EventKind, Output, Report, Spoken, Verdict},
@@ -68,7 +69,10 @@ impl Engine {
         self.say_start(event, say);
         match &event.fact {
             Fact::Clock(_) => {}
-            Fact::Start(start) => self.start = Some((**start).clone()),
+            Fact::Start(start) => {
+                self.known.provenance = start.provenance;
+                self.start = Some((**start).clone());
+            }
             Fact::Policy(file) => {
                 self.known.policy.extend(parse(&file.path, &file.text)?)?;
                 self.policy_files.push(file.path.clone());
@@ -78,12 +82,20 @@ impl Engine {
                 self.flags.totals.lost += lost.count;
                 say(Body::Gap(lost));
             }
+            Fact::Life(life) => {
+                if !self.quiet {
+                    say(Body::Life(life));
+                }
+            }
             Fact::Degraded(degraded) => say(Body::Degraded(degraded)),
             Fact::End => say(Body::End(&std::mem::take(&mut self.flags.totals))),
             Fact::Socket(_)
+            | Fact::Held { .. }
             | Fact::Process(_)
+            | Fact::Stdio(_)
             | Fact::Forget(_)
             | Fact::Addresses { .. }
+            | Fact::Namespace { .. }
             | Fact::Reread { .. }
             | Fact::Ready
             | Fact::Tick => self.tell(say),
@@ -95,6 +107,12 @@ impl Engine {
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {
         self.known.host.next_deadline()
+    }
+
+    /// Sockets that are still there and that processes had which have ended.
+    #[must_use]
+    pub fn left_by(&self, ended: &[ProcessId]) -> Vec<Left> {
+        self.known.host.left_by(ended)
     }
 
     /// Wall clock minus boot clock, nanoseconds.

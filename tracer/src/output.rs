@@ -7,8 +7,11 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use crate::model::{
     address::{BindScope, Direction, RemoteClass},
-    event::{Attribution, Degraded, Endpoint, Family, Lost, Process, Protocol, SocketId, Start, State},
+    event::{Attribution, Degraded, Endpoint, Family, Life, Lost, Process, Protocol, SocketId, Start, State},
 };
+
+/// Holders that a record shows; how many there are it says besides.
+pub const HOLDERS_SHOWN: usize = 16;
 
 /// One record of the output stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +38,8 @@ pub enum Body<'a> {
     Clear(FlagId, Report<'a>),
     /// Any other event.
     Event(Report<'a>),
+    /// A process became another program, or ended; told where all events are.
+    Life(&'a Life),
     /// Events were lost.
     Gap(&'a Lost),
     /// A hook stopped delivering, or delivers again.
@@ -52,7 +57,7 @@ pub struct FlagId(pub u64);
 pub enum Verdict {
     /// Leave it aside.
     Ok,
-    /// A policy entry accounts for it.
+    /// A policy entry, or the program's provenance, accounts for it.
     Explained,
     /// Unexplained: a person should look.
     Research,
@@ -97,7 +102,7 @@ pub struct Report<'a> {
     pub verdict: Verdict,
     /// The rules that spoke, worst first.
     pub rules: &'a [Spoken],
-    /// Name of the policy entry that explains it.
+    /// Name of the policy entry that explains it, or the package and the unit of the program that do; escaped.
     pub explained_by: Option<String>,
     /// The socket.
     pub socket: SocketView<'a>,
@@ -107,6 +112,10 @@ pub struct Report<'a> {
     pub process_unknown: Option<Cow<'a, str>>,
     /// How the process was found.
     pub attribution: Attribution,
+    /// The process that opened it, where that is another one.
+    pub opener: Option<&'a Process>,
+    /// The processes that are known to hold it, in the order of their pids; none where `process` alone is.
+    pub holders: &'a [Arc<Process>],
     /// Name of the errno, on a failed connect.
     pub error: Option<String>,
     /// Payload bytes sent, on close.
@@ -160,6 +169,8 @@ pub struct SocketView<'a> {
     pub id: SocketId,
     /// Inode number of its network namespace.
     pub netns: Option<u32>,
+    /// What that is called, escaped.
+    pub netns_name: Option<&'a str>,
     /// Transport protocol.
     pub protocol: Protocol,
     /// The socket's own family.

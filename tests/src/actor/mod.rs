@@ -2,13 +2,17 @@
 //! calls on order. `order` is the language, `stage` the process that obeys, this file the one that
 //! commands. What the calls mean to the tracer is the scenarios' business.
 
+pub mod brief;
+mod heirs;
 mod order;
 mod process;
+pub mod root;
+mod shell;
 mod stage;
 mod ways;
 mod workers;
 
-pub use order::{Kind, Load, Order, Outcome, SocketOption};
+pub use order::{Brief, Kind, Load, Order, Outcome, Pids, SocketOption};
 pub use process::{Actor, Program};
 pub use stage::run_if_asked;
 pub use ways::{Mode, Way};

@@ -1,6 +1,7 @@
 //! What an actor can be told to do, and what it answers: one JSON value a line, both ways.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +47,30 @@ impl Load {
     }
 }
 
+/// Processes that connect once and end, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Brief {
+    /// How many, each from the port after that of the one before.
+    pub count: u64,
+    /// Where the first one connects from.
+    pub from: SocketAddr,
+    /// Where all connect to.
+    pub to: SocketAddr,
+    /// Which numbers they have.
+    pub pids: Pids,
+}
+
+/// The numbers that processes have which are started one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Pids {
+    /// Each the one that the kernel gives it.
+    Fresh,
+    /// Only so many among them, which are used again and again.
+    Few(u32),
+    /// The same in a pid namespace of their own, whose first process starts them.
+    FewNested(u32),
+}
+
 /// One order. `fd` is the actor's own descriptor number, as an earlier [`Outcome`] named it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the fields are the arguments of the call that each variant names")]
@@ -85,6 +110,19 @@ pub enum Order {
     /// Forks so many children which accept on `fd`, write their pid as four little-endian bytes on
     /// each connection, wait for its end and close it.
     ForkWorkers { fd: i32, count: usize },
+    /// As [`Order::ForkWorkers`], but the children keep every connection and go on.
+    ForkKeepers { fd: i32, count: usize },
+    /// Forks a child that holds what this process holds, does nothing, and outlives it.
+    ForkHeir,
+    /// Opens a door at `path`, a Unix datagram socket, to which others can give sockets.
+    OpenDoor { path: PathBuf },
+    /// Gives a socket to the process behind the door at `path`, and keeps it too.
+    Give { fd: i32, path: PathBuf },
+    /// Receives a socket through the door `fd`.
+    TakeIn { fd: i32 },
+    /// Starts a program with the listener as its descriptor 3, as systemd starts a service (`sd_listen_fds(3)`): it accepts,
+    /// writes its pid on the connection, reads it to its end, and ends.
+    Activate { fd: i32 },
     /// Accepts connections until `total` were served, reading each to its end.
     Serve { fd: i32, total: u64 },
     /// Opens connections at an even pace, one byte on each; `targets` take turns.
@@ -101,6 +139,12 @@ pub enum Order {
     Reach { way: Way, to: SocketAddr },
     /// Accepts one connection by io_uring.
     Take { fd: i32, mode: Mode },
+    /// Starts processes that live for one connection each.
+    StartBrief { program: PathBuf, brief: Brief },
+    /// Starts a process that connects to `to` and becomes a program with the connection in the place of its terminal.
+    ReverseShell { to: SocketAddr },
+    /// Starts a program with this connection in the place of its terminal, and closes the own descriptor of it.
+    StartOn { fd: i32 },
     /// Makes a load of the benchmark.
     Make(Traffic),
     /// Ends the process.

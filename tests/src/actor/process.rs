@@ -1,18 +1,23 @@
 //! Starting an actor and giving it orders.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::Errno;
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use super::order::Answer;
+use super::root::{Layers, Root};
 use super::stage::ARGUMENT;
 use super::{Kind, Order, Outcome, SocketOption};
 use crate::load::{Made, Traffic};
@@ -23,6 +28,13 @@ use crate::net::Netns;
 pub struct Program {
     path: PathBuf,
     words: Vec<OsString>,
+    /// The folder that is its root; that of everybody else where there is none.
+    root: Option<PathBuf>,
+    /// What that folder is put together from, where it is an overlay.
+    layers: Option<Layers>,
+    /// A file without a name, which `path` leads to as long as it is open.
+    #[expect(dead_code, reason = "keeps the file open")]
+    memory: Option<Arc<OwnedFd>>,
 }
 
 impl Program {
@@ -31,7 +43,7 @@ impl Program {
     /// # Errors
     /// When `/proc/self/exe` cannot be read.
     pub fn own() -> Result<Self> {
-        Ok(Self { path: std::env::current_exe()?, words: Vec::new() })
+        Ok(Self { path: std::env::current_exe()?, words: Vec::new(), root: None, layers: None, memory: None })
     }
 
     /// A copy of the test's binary at `path`: to the kernel and the tracer another program.
@@ -40,7 +52,35 @@ impl Program {
     /// When the file cannot be written.
     pub fn copied_to(path: PathBuf) -> Result<Self> {
         std::fs::copy(std::env::current_exe()?, &path).with_context(|| format!("copying to {path:?}"))?;
-        Ok(Self { path, words: Vec::new() })
+        Ok(Self { path, ..Self::own()? })
+    }
+
+    /// A copy of the test's binary in a file that exists in memory alone.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn in_memory() -> Result<Self> {
+        let file = memfd_create("program", MemfdFlags::CLOEXEC)?;
+        let mut copy = File::from(file.try_clone()?);
+        std::io::copy(&mut File::open(std::env::current_exe()?)?, &mut copy)?;
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd()).into();
+        Ok(Self { path, memory: Some(Arc::new(file)), ..Self::own()? })
+    }
+
+    /// The program that [`root::furnish`] put at `path` below `root`, with that folder for its root.
+    ///
+    /// # Errors
+    /// Those of [`Self::own`].
+    pub fn with_root(root: &Path, path: &Path) -> Result<Self> {
+        Ok(Self { path: path.to_owned(), root: Some(root.to_owned()), ..Self::own()? })
+    }
+
+    /// The program that [`root::furnish`] put at `path` into one of the layers, with their overlay for its root.
+    ///
+    /// # Errors
+    /// Those of [`Self::own`].
+    pub fn with_layers(layers: &Layers, path: &Path) -> Result<Self> {
+        Ok(Self { layers: Some(layers.clone()), ..Self::with_root(&layers.merged(), path)? })
     }
 
     /// Adds an argument that the actor ignores, as raw bytes without NUL.
@@ -52,7 +92,7 @@ impl Program {
 
     /// Where the executable lies.
     #[must_use]
-    pub fn path(&self) -> &std::path::Path {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 }
@@ -81,11 +121,14 @@ impl Actor {
         let mut command = Command::new(&program.path);
         command.arg(ARGUMENT).args(&program.words).stdin(Stdio::piped()).stdout(Stdio::piped());
         let netns = netns.try_clone()?;
+        let layers = program.layers.as_ref();
+        let root = program.root.as_deref().map(|root| Root::new(root, layers)).transpose()?;
         let prepare = move || {
             set_parent_process_death_signal(Some(Signal::KILL))?;
-            Ok(netns.join()?)
+            netns.join()?;
+            root.as_ref().map_or(Ok(()), Root::enter)
         };
-        // SAFETY: between fork and exec only two system calls are made; nothing is allocated.
+        // SAFETY: between fork and exec only system calls are made; nothing is allocated.
         unsafe { command.pre_exec(prepare) };
         let mut child = command.spawn().with_context(|| format!("starting {:?}", program.path))?;
         let orders = child.stdin.take().context("an actor without stdin")?;
@@ -242,6 +285,30 @@ impl Actor {
     /// Those of [`Self::perform`].
     pub fn send_to(&mut self, fd: i32, to: SocketAddr) -> Result<()> {
         self.perform(&Order::SendTo { fd, to, bytes: 20, count: 1, spacing_us: 0 }).map(drop)
+    }
+
+    /// Gives a socket to another actor (`SCM_RIGHTS`) and keeps it too; answers the other's descriptor.
+    ///
+    /// # Errors
+    /// Those of [`Self::perform`].
+    pub fn give(&mut self, fd: i32, to: &mut Self) -> Result<i32> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("door");
+        let opened = to.perform(&Order::OpenDoor { path: path.clone() })?;
+        let door = opened.fd.context("a door without a number")?;
+        self.perform(&Order::Give { fd, path })?;
+        let given = to.perform(&Order::TakeIn { fd: door })?.fd.context("a socket without a number")?;
+        to.close(door)?;
+        Ok(given)
+    }
+
+    /// Ends the process, and waits until it has ended.
+    ///
+    /// # Errors
+    /// When it is gone already.
+    pub fn end(mut self) -> Result<()> {
+        self.begin(&Order::Exit)?;
+        self.child.wait().map(drop).context("waiting for an actor's end")
     }
 
     /// Closes a socket.

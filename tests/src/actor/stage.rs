@@ -14,7 +14,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, sockopt};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use super::order::{Answer, Kind, Order, Outcome, SocketOption};
-use super::{ways, workers};
+use super::{brief, heirs, shell, ways, workers};
 use crate::load;
 
 /// The first argument of a process that is to be an actor.
@@ -24,7 +24,21 @@ const BACKLOG: i32 = 4096;
 /// Turns the process into an actor when its first argument asks for that; else returns at once. To be
 /// called first in `main`.
 pub fn run_if_asked() {
-    if std::env::args_os().nth(1).is_some_and(|argument| argument == ARGUMENT) {
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    let Some((asked, others)) = words.split_first() else { return };
+    if asked == brief::ARGUMENT {
+        std::process::exit(brief::run(others.iter().map(|word| word.as_os_str())));
+    }
+    if asked == shell::REVERSE {
+        std::process::exit(shell::run_reverse(others.iter().map(|word| word.as_os_str())));
+    }
+    if asked == shell::SIT {
+        std::process::exit(shell::sit());
+    }
+    if asked == heirs::SERVICE {
+        std::process::exit(heirs::serve());
+    }
+    if asked == ARGUMENT {
         let done = raise_descriptor_limit().and_then(|()| Stage::default().obey());
         std::process::exit(i32::from(done.is_err()));
     }
@@ -79,7 +93,13 @@ impl Stage {
             Order::ReceiveFrom { fd } => receive_from(self.get(fd)?),
             Order::Close { fd } => self.sockets.remove(&fd).map(drop).ok_or(Errno::BADF).map(nothing),
             Order::SetName { name } => set_name(&name).map(nothing),
-            Order::ForkWorkers { fd, count } => workers::fork_workers(&self.listener(fd)?, count),
+            Order::ForkWorkers { fd, count } => workers::fork_workers(&self.listener(fd)?, count, false),
+            Order::ForkKeepers { fd, count } => workers::fork_workers(&self.listener(fd)?, count, true),
+            Order::ForkHeir => heirs::fork_heir(),
+            Order::OpenDoor { path } => heirs::open_door(&path).map(|door| self.keep(door)),
+            Order::Give { fd, path } => heirs::give(self.get(fd)?, &path).map(nothing),
+            Order::TakeIn { fd } => heirs::receive(self.get(fd)?).map(|socket| self.keep(socket)),
+            Order::Activate { fd } => heirs::activate(&self.listener(fd)?),
             Order::Serve { fd, total } => workers::serve(&self.listener(fd)?, total),
             Order::Generate { targets, load } => workers::generate(&targets, load),
             Order::ServeInThreads { fd, threads, with_address, total } => {
@@ -89,6 +109,9 @@ impl Stage {
             Order::Call { to, count } => workers::call(to, count),
             Order::Reach { way, to } => ways::reach(way, to),
             Order::Take { fd, mode } => ways::take(mode, self.get(fd)?),
+            Order::StartBrief { program, brief } => brief::start(&program, &brief),
+            Order::ReverseShell { to } => shell::reverse(to),
+            Order::StartOn { fd } => shell::serve(self.sockets.remove(&fd).ok_or(Errno::BADF)?),
             Order::Make(traffic) => load::make(&traffic).map(|made| Outcome {
                 count: made.count,
                 took_ns: made.nanoseconds,

@@ -18,14 +18,15 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The pace is kept in steps of this length.
 const STEP: Duration = Duration::from_millis(2);
 
-/// Forks `count` children that accept on `listener`; they die with this process.
-pub(super) fn fork_workers(listener: &TcpListener, count: usize) -> Result<Outcome, Errno> {
+/// Forks `count` children that accept on `listener`, and serve each connection to its end or keep it; they die with this
+/// process.
+pub(super) fn fork_workers(listener: &TcpListener, count: usize, keep: bool) -> Result<Outcome, Errno> {
     let mut pids = Vec::new();
     for _ in 0..count {
         // SAFETY: an actor has one thread, so that no lock can be held by another at the fork.
         match unsafe { libc::fork() } {
             -1 => return Err(Errno::NOMEM),
-            0 => work(listener),
+            0 => work(listener, keep),
             pid => pids.push(pid.unsigned_abs()),
         }
     }
@@ -33,14 +34,17 @@ pub(super) fn fork_workers(listener: &TcpListener, count: usize) -> Result<Outco
 }
 
 /// What a forked worker does until it is killed.
-fn work(listener: &TcpListener) -> ! {
+fn work(listener: &TcpListener, keep: bool) -> ! {
     let pid = std::process::id().to_le_bytes();
     let bound = set_parent_process_death_signal(Some(Signal::KILL));
     while bound.is_ok() {
         let Ok((mut connection, _)) = listener.accept() else { break };
         let told = connection.write_all(&pid);
-        if told.is_err() || connection.read(&mut [0; 16]).is_err() {
+        if told.is_err() || (!keep && connection.read(&mut [0; 16]).is_err()) {
             break;
+        }
+        if keep {
+            std::mem::forget(connection);
         }
     }
     std::process::exit(1)

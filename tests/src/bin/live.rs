@@ -27,6 +27,9 @@ struct Arguments {
     /// Only scenarios whose name contains this.
     #[arg(long, default_value = "")]
     filter: String,
+    /// Only scenarios whose outcome depends on the hook plan.
+    #[arg(long)]
+    of_plan: bool,
     /// Smaller loads and longer limits, for an emulated machine.
     #[arg(long)]
     quick: bool,
@@ -101,12 +104,18 @@ fn compare(tracer: &std::path::Path, plans: &[Plan], cell: &str) -> Result<u8> {
 
 fn run_all(arguments: &Arguments, subject: Subject) -> Result<u8> {
     let this = std::env::current_exe()?;
-    let Arguments { filter, cell, quick, jobs, .. } = arguments;
-    let series = Series { filter: filter.clone(), subject, cell: cell.clone(), quick: *quick, jobs: *jobs };
+    let series = Series {
+        filter: arguments.filter.clone(),
+        of_plan: arguments.of_plan,
+        subject,
+        cell: arguments.cell.clone(),
+        quick: arguments.quick,
+        jobs: arguments.jobs,
+    };
     let totals = runner::run_all(&series, |name, common| {
         let mut command = Command::new(&this);
         command.arg("--one").arg(name).arg("--tracer").arg(&series.subject.path);
-        command.args(["--plan", arguments.plan.word(), "--cell", cell]);
+        command.args(["--plan", arguments.plan.word(), "--cell", &series.cell]);
         if arguments.quick {
             command.arg("--quick");
         }

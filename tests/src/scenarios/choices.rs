@@ -12,11 +12,11 @@ use crate::records::Record;
 use crate::tracer::{Subject, without_capabilities};
 
 pub(super) const ALL: &[Scenario] = &[
-    scenario("forced-plan-that-cannot-load-is-no-fallback", forced_plan),
+    scenario("forced-plan-that-cannot-load-is-no-fallback", forced_plan).whatever_plan(),
     scenario("plan-in-use-is-the-one-asked-for", plan_in_use),
-    scenario("without-root-a-forced-plan-ends-with-3-and-advice", without_root),
-    scenario("without-root-auto-polls-and-says-so", without_root_auto),
-    scenario("unknown-option-ends-with-2", unknown_option),
+    scenario("without-root-a-forced-plan-ends-with-3-and-advice", without_root).whatever_plan(),
+    scenario("without-root-auto-polls-and-says-so", without_root_auto).whatever_plan(),
+    scenario("unknown-option-ends-with-2", unknown_option).whatever_plan(),
     scenario("netns-restricts-to-one-namespace", one_namespace),
 ];
 

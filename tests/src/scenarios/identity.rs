@@ -26,7 +26,7 @@ const CLIENT: [&str; 3] = ["connect", "established", "close"];
 const SERVER: [&str; 2] = ["accept", "close"];
 
 fn short(bench: &Bench) -> Result<()> {
-    let total = if bench.quick { 2_000 } else { 10_000 };
+    let total = if bench.quick { 1_000 } else { 10_000 };
     let network = Network::new()?;
     network.a.sysctl("ipv4/ip_local_port_range", PORTS)?;
     let mut server = Actor::start(&network.b)?;

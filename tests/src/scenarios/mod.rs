@@ -4,10 +4,14 @@
 mod alive;
 mod baseline;
 mod blocked;
+mod brief;
 mod choices;
+mod contents;
 mod endings;
+mod explained;
 mod failures;
 mod harness;
+mod holders;
 mod identity;
 mod inbound;
 mod listeners;
@@ -18,8 +22,10 @@ mod outbound;
 mod picture;
 mod policy;
 mod polling;
+mod programs;
 mod recordings;
 mod relay;
+mod shells;
 mod stated;
 mod twins;
 mod udp;
@@ -81,6 +87,14 @@ pub struct Scenario {
     pub limit: u64,
     /// Nothing else runs meanwhile: it measures, or fills the machine.
     pub alone: bool,
+    /// It holds or fails under every hook plan alike, because no hook tells what it looks at: one run on a kernel is enough.
+    pub whatever_plan: bool,
+}
+
+impl Scenario {
+    const fn whatever_plan(self) -> Self {
+        Self { whatever_plan: true, ..self }
+    }
 }
 
 /// All scenarios, in the order in which they run.
@@ -90,6 +104,7 @@ pub const ALL: &[&[Scenario]] = &[
     outbound::ALL,
     failures::ALL,
     inbound::ALL,
+    holders::ALL,
     blocked::ALL,
     udp::ALL,
     ways::ALL,
@@ -97,6 +112,7 @@ pub const ALL: &[&[Scenario]] = &[
     mapped::ALL,
     baseline::ALL,
     relay::ALL,
+    shells::ALL,
     names::ALL,
     policy::ALL,
     choices::ALL,
@@ -107,15 +123,19 @@ pub const ALL: &[&[Scenario]] = &[
     polling::ALL,
     alive::ALL,
     identity::ALL,
+    brief::ALL,
+    programs::ALL,
+    contents::ALL,
+    explained::ALL,
     load::ALL,
 ];
 
 const fn scenario(name: &'static str, run: fn(&Bench) -> Result<()>) -> Scenario {
-    Scenario { name, run, limit: 60, alone: false }
+    Scenario { name, run, limit: 60, alone: false, whatever_plan: false }
 }
 
 const fn alone(name: &'static str, run: fn(&Bench) -> Result<()>) -> Scenario {
-    Scenario { name, run, limit: 180, alone: true }
+    Scenario { name, run, limit: 180, alone: true, whatever_plan: false }
 }
 
 fn at(ip: IpAddr, port: u16) -> SocketAddr {

@@ -12,7 +12,7 @@ use crate::records::Record;
 use crate::table::{Row, of_kernel, of_list};
 use crate::tracer::Subject;
 
-pub(super) const ALL: &[Scenario] = &[scenario("list-shows-what-the-kernel-shows", list)];
+pub(super) const ALL: &[Scenario] = &[scenario("list-shows-what-the-kernel-shows", list).whatever_plan()];
 
 fn list(bench: &Bench) -> Result<()> {
     let network = Network::new()?;

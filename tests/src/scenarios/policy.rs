@@ -10,8 +10,8 @@ use crate::net::{A4, B4, Network};
 use crate::tracer::Live;
 
 pub(super) const ALL: &[Scenario] = &[
-    scenario("policies-explain-what-they-name-and-nothing-else", explained),
-    scenario("policy-with-a-misspelt-key-is-refused-with-its-place", misspelt),
+    scenario("policies-explain-what-they-name-and-nothing-else", explained).whatever_plan(),
+    scenario("policy-with-a-misspelt-key-is-refused-with-its-place", misspelt).whatever_plan(),
 ];
 
 /// A session and a UDP server that happen, and what names port 4446 but does not fit its listener.

@@ -18,6 +18,7 @@ pub(super) const ALL: &[Scenario] = &[
     scenario("udp-client-that-repeats-is-flagged", repeated_datagrams),
     scenario("udp-datagrams-are-counted-and-not-listed", counted),
     scenario("udp-server-tells-of-the-first-datagram-of-a-peer", received),
+    scenario("udp-datagrams-of-the-last-moment-are-told-at-the-end", last_moment),
 ];
 
 const DATAGRAMS: u64 = 1000;
@@ -146,4 +147,20 @@ fn received(bench: &Bench) -> Result<()> {
     udp.claim("one datagram", udp.number("/count") == Some(1))?;
     let port = udp.number("/socket/local/port");
     udp.claim("at the server's port", port == Some(5305)).map(drop)
+}
+
+fn last_moment(bench: &Bench) -> Result<()> {
+    let network = Network::new()?;
+    let (mut client, mut server) = (Actor::start(&network.a)?, Actor::start(&network.b)?);
+    let remote = at(B4, 5306);
+    server.bind_udp(remote)?;
+    let tracer = bench.watch_alone(&network)?;
+    let fd = client.socket(Kind::Udp, remote)?;
+    client.perform(&Order::SendTo { fd, to: remote, bytes: 20, count: 5, spacing_us: 0 })?;
+    // The first is told at once, and the others when a second is over: before it is, the tracer ends.
+    let run = tracer.finish()?;
+    let told = run.events("udp").filter(|r| r.is_to("udp", remote)).filter_map(|r| r.number("/count"));
+    let told: u64 = told.sum();
+    ensure!(told == 5, "{told} of 5 datagrams were told");
+    Ok(())
 }

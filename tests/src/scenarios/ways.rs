@@ -1,8 +1,11 @@
 //! Every way of talking that `crate::coverage` lists: what is told of it under this plan is what the table says.
 
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
+use clap::ValueEnum;
 use rustix::io::Errno;
 
 use super::{Bench, Lacks, Scenario, at, scenario};
@@ -70,7 +73,25 @@ fn run<const NUMBER: usize>(bench: &Bench) -> Result<()> {
         }
     };
     let run = tracer.finish()?;
-    case.told.iter().try_for_each(|told| check(case, told, &done, bench.subject.plan, &run.records))
+    let plan = plan_in_use(bench, &run.records)?;
+    case.told.iter().try_for_each(|told| check(case, told, &done, plan, &run.records))
+}
+
+/// The plan that is asked for, or that `auto` took, as the tracer's first record says.
+fn plan_in_use(bench: &Bench, records: &[Record]) -> Result<Plan> {
+    if bench.subject.plan != Plan::Auto {
+        return Ok(bench.subject.plan);
+    }
+    let start = match &bench.common {
+        Some(file) => {
+            let mut line = String::new();
+            BufReader::new(File::open(file)?).read_line(&mut line)?;
+            Record::parse(&line)?
+        }
+        None => records.first().context("no record at all")?.clone(),
+    };
+    let hooks = start.text("/hooks");
+    Plan::from_str(hooks, false).map_err(|_| anyhow!("no start record with a plan: {start}"))
 }
 
 fn reach(case: &Case, client: &mut Actor, way: Way, to: SocketAddr) -> Result<Done> {

@@ -18,8 +18,11 @@ use crate::{
 /// route chosen.
 #[inline(always)]
 pub(crate) fn in_context<R: Reads>(sk: Sock<R>, cookie: impl FnOnce() -> u64, kind: u8) {
+    if sk.is_aside() {
+        return;
+    }
     let task = Task::current();
-    if sk.is_aside() || task.is_tracer() {
+    if task.is_tracer() {
         return;
     }
     emit(kind, |record| {
@@ -32,8 +35,11 @@ pub(crate) fn in_context<R: Reads>(sk: Sock<R>, cookie: impl FnOnce() -> u64, ki
 /// `address` is the one that was asked for, `result` what the call returns.
 #[inline(always)]
 pub(crate) fn refused<R: Reads>(sk: Sock<R>, address: *const u8, result: i32) {
+    if result >= 0 || sk.state() != CLOSE || sk.is_aside() {
+        return;
+    }
     let task = Task::current();
-    if result >= 0 || sk.state() != CLOSE || sk.is_aside() || task.is_tracer() {
+    if task.is_tracer() {
         return;
     }
     emit(KIND_FAILED, |record| {

@@ -9,14 +9,15 @@ use aya_ebpf::{
     macros::{kprobe, kretprobe},
     programs::{ProbeContext, RetProbeContext},
 };
-use tracer_common::{COUNTER_NO_STATE, KIND_CONNECT, KIND_LISTEN};
+use tracer_common::{COUNTER_NO_STATE, KIND_CONNECT, KIND_LISTEN, slot};
 
 use crate::{
     emit::add,
     handlers::{tcp, udp},
     maps::{CALL_FUNCTIONS, CALL_THREADS, CALLS, Call, offset},
-    proof::wanted,
+    proof::{mark, of_interest, wanted},
     sock::{Addressed, INET, LISTEN, Reads},
+    task::Task,
 };
 
 const TCP_V4_CONNECT: u32 = 1;
@@ -86,12 +87,21 @@ pub(crate) fn k_tcp_v4_connect_entry(ctx: ProbeContext) -> u32 {
 /// The error of a connect that sent no packet stands nowhere but in what the function returns.
 #[kretprobe(function = "tcp_v4_connect")]
 pub(crate) fn k_tcp_v4_connect(ctx: RetProbeContext) -> u32 {
-    if let Some(call) = leave(TCP_V4_CONNECT)
-        && let Some(sk) = wanted!("k_tcp_v4_connect", call.socket as *const u8, Addressed)
-    {
-        tcp::refused(sk, call.address as *const u8, ctx.ret());
+    if let Some(call) = leave(TCP_V4_CONNECT) {
+        connected(const { slot("k_tcp_v4_connect") }, &call, ctx.ret());
     }
     0
+}
+
+/// Nothing is read of a socket whose SYN has left. The program then proves itself by the namespace of the task, which in the
+/// self-test is the socket's.
+#[inline(always)]
+fn connected(slot: u32, call: &Call, result: i32) {
+    if result >= 0 {
+        mark(slot, Task::current().netns_number());
+    } else if let Some(sk) = of_interest(slot, call.socket as *const u8, Addressed) {
+        tcp::refused(sk, call.address as *const u8, result);
+    }
 }
 
 /// `int tcp_v6_connect(struct sock *sk, struct sockaddr *uaddr, int addr_len)`
@@ -104,10 +114,8 @@ pub(crate) fn k_tcp_v6_connect_entry(ctx: ProbeContext) -> u32 {
 /// As [`k_tcp_v4_connect`].
 #[kretprobe(function = "tcp_v6_connect")]
 pub(crate) fn k_tcp_v6_connect(ctx: RetProbeContext) -> u32 {
-    if let Some(call) = leave(TCP_V6_CONNECT)
-        && let Some(sk) = wanted!("k_tcp_v6_connect", call.socket as *const u8, Addressed)
-    {
-        tcp::refused(sk, call.address as *const u8, ctx.ret());
+    if let Some(call) = leave(TCP_V6_CONNECT) {
+        connected(const { slot("k_tcp_v6_connect") }, &call, ctx.ret());
     }
     0
 }

@@ -3,5 +3,6 @@
 mod fentry;
 mod iter;
 mod kprobe;
+mod life;
 mod shared;
 mod tracepoint;

@@ -8,13 +8,14 @@ use aya_ebpf::{
 
 use tracer_common::{COUNTER_INSIDE, READS_FOR_OTHERS, slot};
 
-use super::tracepoint::{ALLOW, Place, full_socket};
+use super::tracepoint::{ALLOW, full_socket};
 use crate::{
     emit::add,
     handlers::tcp,
     maps::{TAKEN, TAKEN_PLACES, offset, setting},
     proof::{is_asked_for, mark},
     sock::{CLOSE, ESTABLISHED, LISTEN, SYN_RECV, SYN_SENT, Sock, Typed, plain},
+    task::Task,
 };
 
 /// `BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB`: an inbound connection, before it becomes ESTABLISHED.
@@ -136,7 +137,7 @@ fn taken(change: &Change) -> Option<&'static mut (u64, u64)> {
 pub(crate) fn name_sockets(ctx: SockContext) -> i32 {
     // SAFETY: the verifier checks the context.
     unsafe { bpf_get_socket_cookie(ctx.sock.cast()) };
-    let _ = Place::of_sock(&ctx, const { slot("name_sockets") });
+    mark(const { slot("name_sockets") }, Task::current().netns_number());
     ALLOW
 }
 

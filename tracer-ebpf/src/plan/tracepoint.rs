@@ -19,7 +19,7 @@ use crate::{
     emit::emit,
     handlers::{peer::Peer, tcp, udp},
     maps::{offset, setting},
-    proof::{is_asked_for, mark, wanted},
+    proof::{is_asked_for, is_self_test, mark, wanted},
     sock::{CLOSE, ESTABLISHED, INET6, Sock, TCP, UDP, UDPLITE, plain, put_v4},
     tables::{self, forget},
     task::{NO_NETNS_COOKIE, Task},
@@ -188,7 +188,8 @@ pub(crate) fn getpeername6(ctx: SockAddrContext) -> i32 {
 
 #[inline(always)]
 fn named(ctx: &SockAddrContext, slot: u32, peer: Peer) {
-    if address_of(ctx).protocol as u16 != TCP {
+    let aside = setting!(loopback_aside) != 0 && peer.is_loopback();
+    if address_of(ctx).protocol as u16 != TCP || aside && !is_self_test(Task::current().netns_number()) {
         return;
     }
     // First what is most often false: every getpeername() of a program comes here.
@@ -352,7 +353,7 @@ fn used(sk: Sock, result: i32, flags: i32, direction: u8) {
 }
 
 /// Who acts, and in which namespace the socket is (0: not known).
-pub(super) struct Place {
+struct Place {
     task: Task,
     netns: u32,
 }
@@ -365,7 +366,7 @@ impl Place {
     }
 
     #[inline(always)]
-    pub(super) fn of_sock(ctx: &SockContext, slot: u32) -> Option<Self> {
+    fn of_sock(ctx: &SockContext, slot: u32) -> Option<Self> {
         // SAFETY: the verifier checks the context.
         Self::wanted(unsafe { bpf_get_netns_cookie(ctx.sock.cast()) }, slot)
     }

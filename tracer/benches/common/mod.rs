@@ -128,6 +128,7 @@ pub(crate) fn preamble() -> Vec<Event> {
         kernel: "6".to_owned(),
         hooks: "fentry".to_owned(),
         netns: Some(NETNS),
+        provenance: true,
         coverage: Vec::new(),
     };
     let listener = Said {
@@ -165,5 +166,7 @@ pub(crate) fn process(pid: u32) -> Process {
         user: Some("root".to_owned()),
         lineage: vec![shell(50), shell(40), shell(1)],
         unknown: None,
+        provenance: None,
+        belongs: None,
     }
 }

@@ -1,6 +1,6 @@
 //! `tracer list`: one picture of every socket, with verdicts.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, panic::resume_unwind, thread};
 
 use super::{Failure, complain, ended, format, only_netns, own_netns, pipeline::Pipeline, read_policies};
 use crate::{
@@ -15,6 +15,7 @@ use crate::{
     source::{
         baseline::{self, Baseline},
         live::{boot_now, kernel_release},
+        namespaces::Names,
         processes::Processes,
         sockdiag,
     },
@@ -23,6 +24,8 @@ use crate::{
 pub(super) fn run(args: &ListArgs) -> Result<u8, Failure> {
     let policies = read_policies(&args.watch.policy)?;
     let only = only_netns(args.watch.netns.as_ref())?;
+    let processes = if args.hash { Processes::hashed() } else { Processes::new() };
+    let preparing = thread::spawn(|| processes.prepared());
     let picture = picture(args.watch.hooks, only)?;
     if args.watch.strict && picture.coverage.iter().any(|row| row.why.is_some()) {
         let missing: Vec<_> = picture.coverage.iter().filter_map(|row| row.why.clone()).collect();
@@ -36,10 +39,12 @@ pub(super) fn run(args: &ListArgs) -> Result<u8, Failure> {
         kernel: kernel_release(),
         hooks: picture.by.to_owned(),
         netns: own_netns(),
+        provenance: !args.watch.no_provenance,
         coverage: picture.coverage,
     };
     pipeline.begin(start, policies)?;
-    tell(picture.found, &mut pipeline)?;
+    let processes = preparing.join().unwrap_or_else(|panic| resume_unwind(panic));
+    tell(picture.found, processes, &mut pipeline)?;
     let flagged = pipeline.flagged;
     let mut out = pipeline.end()?;
     out.flush();
@@ -87,18 +92,18 @@ fn iterate(only: Option<u32>) -> Result<Baseline, String> {
     baseline::read(&mut iterators, only).map_err(|e| e.to_string())
 }
 
-/// The picture as events: addresses, then each socket after its holders. Nobody may be left to read them.
-fn tell(found: Baseline, pipeline: &mut Pipeline<Direct>) -> Result<(), Failure> {
+/// The picture as events: names and addresses of namespaces, then each socket after its holders. Nobody may be left to read them.
+fn tell(found: Baseline, mut processes: Processes, pipeline: &mut Pipeline<Direct>) -> Result<(), Failure> {
     let at = boot_now();
     let mut facts = Vec::new();
+    Names::default().read(at, &mut facts);
     for (netns, namespace) in found.namespaces {
         let own: BTreeSet<_> = namespace.own;
         facts.push(Fact::Addresses { netns, own: own.into_iter().collect() });
     }
-    let mut processes = Processes::new();
     for (decoded, holders) in found.sockets {
         for task in &holders {
-            processes.tell(task, &mut facts);
+            processes.tell(task, at, &mut facts);
         }
         facts.push(Fact::Socket(decoded.event));
         for fact in facts.drain(..) {

@@ -29,13 +29,12 @@ use crate::{
     },
     source::{
         Source,
-        live::{Live, boot_now, clock_offset, kernel_release},
-        selftest::Traffic,
+        live::{Live, Word, boot_now, clock_offset, kernel_release},
     },
 };
 
 /// Bytes that wait for a reader of stdout before records are dropped and counted.
-const BUFFER: usize = 16 << 20;
+const BUFFER: usize = 64 << 20;
 /// Rest between two looks at the ring while there is work: what comes meanwhile costs no wake-up.
 const REST: Duration = Duration::from_millis(3);
 /// The rest after a look that brought little: on a quiet machine the next connection is to be told at once again.
@@ -51,7 +50,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const QUIET: u32 = 5;
 /// While stdout is behind, how often it is asked whether there is room again.
 const BEHIND: Duration = Duration::from_millis(20);
-/// What is left at the end is written within this time, or not.
+/// What is left at the end is read within this time, and written within this time again, or not.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// A change of the wall clock that is told, nanoseconds.
 const CLOCK_STEP: u64 = 10_000_000;
@@ -88,6 +87,7 @@ async fn stream(
         kernel: kernel_release(),
         hooks: rung.name().to_owned(),
         netns: own_netns(),
+        provenance: !args.watch.no_provenance,
         coverage: rung.coverage().to_vec(),
     };
     let stream = Stream::new(writer, format(args.print), args.all);
@@ -150,8 +150,8 @@ struct Run {
 /// Why the loop woke.
 enum Wake {
     Work,
-    /// A round of the self-test is over.
-    Proof(Traffic),
+    /// One of the source's own threads has something to say.
+    Word(Word),
     Stop,
 }
 
@@ -190,7 +190,7 @@ impl Run {
             let wake = self.wait(rest(taken)).await;
             match wake {
                 Wake::Work => {}
-                Wake::Proof(traffic) => self.source.judge(&traffic, &mut self.events),
+                Wake::Word(word) => self.source.heed(word, &mut self.events),
                 Wake::Stop => return Ok(()),
             }
             if self.pipeline.stream.out().ended().is_some() {
@@ -209,6 +209,9 @@ impl Run {
     fn look_around(&mut self, last: bool) -> Result<(), Failure> {
         let now = boot_now();
         self.source.tick(now, &mut self.events);
+        if last {
+            self.source.conclude(now, &mut self.events);
+        }
         let told = self.source.tell_losses(now, last, &mut self.events);
         told.map_err(|e| Failure::Unsupported(e.to_string()))?;
         let offset = clock_offset();
@@ -216,11 +219,30 @@ impl Run {
             self.events.push(Event { at: now, fact: Fact::Clock(offset) });
         }
         self.deliver()?;
+        if !last {
+            self.follow(now);
+            self.hash_suspects(now);
+        }
         if self.pipeline.engine.next_deadline().is_some_and(|deadline| deadline <= now) {
             self.pipeline.take(&Event { at: now, fact: Fact::Tick })?;
         }
         self.pipeline.stream.flush();
         Ok(())
+    }
+
+    /// Has looked for who holds what processes that ended have left behind: only the picture knows that.
+    fn follow(&mut self, now: BootNanos) {
+        let ended = self.source.ended(now);
+        if !ended.is_empty() {
+            self.source.find_holders(self.pipeline.engine.left_by(&ended));
+        }
+    }
+
+    /// Has hashed what became suspicious: only the verdict tells that. Its flag does not wait; later records have the digest.
+    fn hash_suspects(&mut self, now: BootNanos) {
+        for id in self.pipeline.take_suspects() {
+            self.source.hash(id, now, &mut self.events);
+        }
     }
 
     fn deliver(&mut self) -> Result<(), Failure> {
@@ -266,7 +288,7 @@ impl Run {
             _ = terminate.recv() => Wake::Stop,
             _ = self.pipeline.stream.out().wait_ended() => Wake::Stop,
             () = end => Wake::Stop,
-            traffic = self.source.proof() => Wake::Proof(traffic),
+            word = self.source.word() => Wake::Word(word),
             () = due => Wake::Work,
             ready = ring, if rest.is_none() => {
                 if let Ok(mut guard) = ready {
@@ -287,10 +309,12 @@ impl Run {
         [due, behind].into_iter().flatten().min()
     }
 
-    /// Tells what is still on the ring, and the end.
+    /// Tells what is still on the ring, and the end. A machine that never rests fills the ring as fast as it is read: what
+    /// happens after [`FAREWELL`] is not waited for.
     fn finish(mut self) -> Result<u8, Failure> {
+        let until = Instant::now() + FAREWELL;
         let mut quiet = 0;
-        while self.pipeline.stream.out().ended().is_none() && quiet < QUIET {
+        while self.pipeline.stream.out().ended().is_none() && quiet < QUIET && Instant::now() < until {
             let taken = self.source.drain(&mut self.events);
             self.deliver()?;
             if taken == 0 {

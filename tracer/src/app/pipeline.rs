@@ -1,13 +1,16 @@
 //! What every command that streams has in common: an event is recorded, folded, and what comes of it
 //! is offered to the output.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use super::Failure;
 use crate::{
     engine::Engine,
-    model::event::{Event, Fact, PolicyFile, Start},
-    output::{Body, Output},
+    model::{
+        event::{Event, Fact, PolicyFile, ProcessId, Start},
+        provenance::Script,
+    },
+    output::{Body, Output, Report, Verdict},
     sink::{recording::RecordingWriter, stream::Stream, writer::Out},
     source::live::{boot_now, clock_offset},
 };
@@ -19,14 +22,19 @@ pub(super) struct Pipeline<O> {
     recording: Option<RecordingWriter>,
     /// Flags raised so far.
     pub(super) flagged: bool,
+    /// Processes that became suspicious and whose files have no digest yet, since they were asked for.
+    suspects: BTreeSet<ProcessId>,
 }
+
+/// Suspicious processes whose files are hashed between two looks around; others are when they are flagged again.
+const SUSPECTS: usize = 64;
 
 impl<O: Out> Pipeline<O> {
     pub(super) fn new(stream: Stream<O>, record: Option<&Path>) -> Result<Self, Failure> {
         let recording = record.map(RecordingWriter::create).transpose();
         let recording = recording.map_err(|e| Failure::Input(e.to_string()))?;
         let engine = if stream.wants_all() { Engine::default() } else { Engine::flags_only() };
-        Ok(Self { engine, stream, recording, flagged: false })
+        Ok(Self { engine, stream, recording, flagged: false, suspects: BTreeSet::new() })
     }
 
     /// Tells what everything after depends on: who speaks, the clock, service names, policies.
@@ -44,13 +52,21 @@ impl<O: Out> Pipeline<O> {
         if let Some(recording) = &mut self.recording {
             recording.write(event).map_err(|e| Failure::Input(e.to_string()))?;
         }
-        let Self { engine, stream, flagged, .. } = self;
+        let Self { engine, stream, flagged, suspects, .. } = self;
         let clock_offset = engine.clock_offset();
         let mut say = |output: &Output<'_>| {
-            *flagged |= matches!(output.body, Body::Flag(..));
+            if let Body::Flag(_, report) = &output.body {
+                *flagged = true;
+                suspects.extend(unhashed(report).filter(|_| suspects.len() < SUSPECTS));
+            }
             stream.push(output, clock_offset);
         };
         engine.step(event, &mut say).map_err(|errors| super::wrong_policy(&errors))
+    }
+
+    /// Processes that were flagged as suspicious without a digest of what they run, since this was asked last.
+    pub(super) fn take_suspects(&mut self) -> BTreeSet<ProcessId> {
+        std::mem::take(&mut self.suspects)
     }
 
     /// Brings the recording to its file as far as it is.
@@ -71,4 +87,18 @@ impl<O: Out> Pipeline<O> {
         std::mem::forget(self.engine);
         Ok(self.stream.into_out())
     }
+}
+
+/// The process of a flag that says that it is suspicious, where something that it runs was not hashed.
+fn unhashed(report: &Report<'_>) -> Option<ProcessId> {
+    let process = report.process.filter(|_| report.verdict == Verdict::Suspicious)?;
+    let found = process.provenance.as_ref();
+    let is_hashed = found.is_some_and(|found| {
+        let script = match found.script.as_deref() {
+            Some(Script::File { found, .. }) => found.sha256.is_some(),
+            Some(Script::Module(_)) | None => true,
+        };
+        found.sha256.is_some() && script
+    });
+    (!is_hashed).then_some(process.id)
 }

@@ -19,7 +19,10 @@ pub(super) fn run(args: &ReplayArgs) -> Result<u8, Failure> {
     let own_policy = !policies.is_empty();
     let mut policies = Some(policies);
     for event in replay {
-        let event = event.map_err(|e| Failure::Input(e.to_string()))?;
+        let mut event = event.map_err(|e| Failure::Input(e.to_string()))?;
+        if let Fact::Start(start) = &mut event.fact {
+            start.provenance &= !args.no_provenance;
+        }
         let recorded = matches!(event.fact, Fact::Policy(_));
         if !(recorded && own_policy) {
             pipeline.take(&event)?;

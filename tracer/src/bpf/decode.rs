@@ -48,6 +48,9 @@ pub struct Decoded {
     /// Not a full socket: a connection request, or what is left of a connection. No hook will tell of
     /// it again.
     pub remnant: bool,
+    /// Where the socket lies in the kernel's memory; nothing where the hook cannot tell, or where that is
+    /// the socket's identity.
+    pub address: Option<u64>,
 }
 
 /// Kinds of records that are not yet an event by themselves.
@@ -61,8 +64,8 @@ pub enum Meaning {
     Flow(FlowKey, u64),
     /// Found in the kernel's tables.
     Seen,
-    /// Found among the task's descriptors.
-    Held,
+    /// Found among the task's descriptors, under this number.
+    Held(u32),
 }
 
 /// The acting task, as the kernel showed it.
@@ -110,11 +113,12 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
         process: task.map(|task| (task.id, attribution)),
     };
     let remnant = record.flags & FLAG_REMNANT != 0;
-    Ok(Decoded { at: record.time, event, meaning, task, remnant })
+    let address = (record.cookie != 0 && record.sock != 0).then_some(record.sock);
+    Ok(Decoded { at: record.time, event, meaning, task, remnant, address })
 }
 
 fn change(record: &Record) -> Result<(SocketChange, Meaning), DecodeError> {
-    let seen = || SocketChange::Seen { holders: Vec::new() };
+    let seen = || SocketChange::Seen { holders: Vec::new(), stdio: None };
     let change = match record.kind {
         KIND_LISTEN => SocketChange::Listen,
         KIND_BIND => SocketChange::Bind,
@@ -135,7 +139,7 @@ fn change(record: &Record) -> Result<(SocketChange, Meaning), DecodeError> {
             SocketChange::Close { sent: bytes(record.bytes_sent), received: bytes(record.bytes_received) }
         }
         KIND_SEEN => return Ok((seen(), Meaning::Seen)),
-        KIND_HELD => return Ok((seen(), Meaning::Held)),
+        KIND_HELD => return Ok((seen(), Meaning::Held(record.fd))),
         other => return Err(DecodeError::Kind(other)),
     };
     Ok((change, Meaning::Event))

@@ -13,7 +13,7 @@ use super::{
     loader::{LoadError, chain},
     plan::{Attach, PLANS, Plan},
 };
-use crate::model::event::Coverage;
+use crate::{memory, model::event::Coverage};
 
 /// Names BTF members, separated by commas, that are to count as missing: to try out what that does.
 const MASK: &str = "TRACER_MASK_BTF";
@@ -95,14 +95,10 @@ impl Kernel {
         loader.load(object).map_err(|e| LoadError::Object(chain(&e)))
     }
 
-    /// Gives the memory of its types back to the system; the allocator would keep it.
+    /// Gives the memory of its types back to the system.
     pub fn release(self) {
         drop(self);
-        #[cfg(target_env = "gnu")]
-        // SAFETY: of memory that nobody uses.
-        unsafe {
-            libc::malloc_trim(0);
-        }
+        memory::give_back();
     }
 
     /// Number of parameters of a function that a plan hooks; nothing when the kernel has no such function.

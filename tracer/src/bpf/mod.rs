@@ -8,6 +8,7 @@ pub mod flows;
 pub mod iterators;
 pub mod kernel;
 pub mod layout;
+pub mod lives;
 pub mod loader;
 mod mapped;
 mod missed;

@@ -154,6 +154,18 @@ const STATE_INSIDE: Hook = optional(
 const NAME_SOCKETS: Hook = hook("name_sockets", Attach::CgroupSock, &["identity"]).when(When::NotAllCookies);
 const NAME_CONNECTIONS: Hook = hook("name_connections", Attach::SockOps, &["identity"]).when(When::NoCookie);
 
+/// The lives of processes: what they run and who began them is known when a socket tells of them, however short they live.
+const FORK: Hook = hook("fork", Attach::Tracepoint("sched_process_fork"), &["fork"]);
+/// aya takes a kernel that forbids to read its memory (lockdown, confidentiality) for one too old to tell it from a
+/// program's, and has the program read by a helper that is forbidden too.
+const EXEC: Hook = optional(
+    "exec",
+    Attach::Tracepoint("sched_process_exec"),
+    &["exec"],
+    "what processes run that end before /proc is read",
+);
+const EXIT: Hook = hook("exit", Attach::Tracepoint("sched_process_exit"), &["exit"]);
+
 /// Trampolines on kernel functions.
 pub const FENTRY: Plan = Plan {
     name: "fentry",
@@ -218,6 +230,9 @@ pub const FENTRY: Plan = Plan {
             "close of IPv6 UDP sockets",
         )
         .v6(),
+        FORK,
+        EXEC,
+        EXIT,
     ],
     unseen: &[OTHER_FAMILIES],
 };
@@ -294,6 +309,9 @@ pub const KPROBE: Plan = Plan {
             "close of IPv6 UDP sockets",
         )
         .v6(),
+        FORK,
+        EXEC,
+        EXIT,
     ],
     unseen: &[OTHER_FAMILIES],
 };
@@ -381,6 +399,9 @@ pub const TRACEPOINT: Plan = Plan {
             "datagrams received over IPv6 by unconnected sockets",
         )
         .v6(),
+        FORK,
+        EXEC,
+        EXIT,
     ],
     unseen: &[
         NO_PEER,

@@ -30,11 +30,12 @@ fn no_command_is_live() {
 #[test]
 fn live_takes_its_options() {
     let typed = live(
-        "--json --all --policy a --policy b --hooks tracepoint --strict --record r --duration 1.5 \
+        "--json --all --policy a --policy b --no-provenance --hooks tracepoint --strict --record r --duration 1.5 \
          --self-test 0.5 --ready-file f --netns 4026531840 --color never",
     );
     let watch = WatchArgs {
         policy: vec!["a".into(), "b".into()],
+        no_provenance: true,
         netns: Some(NetnsArg::Id(4_026_531_840)),
         hooks: HooksArg::Tracepoint,
         strict: true,
@@ -56,7 +57,14 @@ fn without_options_live_takes_the_defaults() {
     let expected = LiveArgs {
         print: PrintArgs { json: false, color: Color::Auto },
         all: false,
-        watch: WatchArgs { policy: vec![], netns: None, hooks: HooksArg::Auto, strict: false, record: None },
+        watch: WatchArgs {
+            policy: vec![],
+            no_provenance: false,
+            netns: None,
+            hooks: HooksArg::Auto,
+            strict: false,
+            record: None,
+        },
         duration: None,
         self_test: Duration::from_secs(180),
         ready_file: None,
@@ -70,18 +78,20 @@ fn other_commands_take_theirs() {
         print: PrintArgs { json: true, color: Color::Auto },
         all: false,
         watch: live("--netns /run/netns/a --strict").watch,
+        hash: true,
         exit_code: true,
     };
     let replay = ReplayArgs {
         file: "-".into(),
         policy: vec!["p".into()],
+        no_provenance: true,
         print: PrintArgs { json: true, color: Color::Auto },
         all: true,
         exit_code: true,
     };
     for (words, expected) in [
-        ("list --json --netns /run/netns/a --strict --exit-code", Command::List(list)),
-        ("replay - --policy p --json --all --exit-code", Command::Replay(replay)),
+        ("list --json --netns /run/netns/a --strict --hash --exit-code", Command::List(list)),
+        ("replay - --policy p --no-provenance --json --all --exit-code", Command::Replay(replay)),
         ("explain", Command::Explain(ExplainArgs { rule: None })),
         ("explain udp-twin", Command::Explain(ExplainArgs { rule: Some("udp-twin".to_owned()) })),
         ("doctor", Command::Doctor(DoctorArgs { programs: false })),

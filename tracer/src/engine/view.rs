@@ -1,13 +1,13 @@
 //! A socket as the rules and the records see it.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use crate::{
     errno,
     model::{
         address::{Direction, RemoteClass},
         change::{Happened, What},
-        event::Endpoint,
+        event::{Endpoint, Process},
         host::Host,
         peers::Exchange,
         socket::Socket,
@@ -15,7 +15,7 @@ use crate::{
     output::{EventKind, RemoteView, Report, Role, SocketView, Spoken, Verdict},
     sink::escape::escape,
     triage::{
-        facts::{Facts, service_protocol, serving_port},
+        facts::{Expected, Facts, Reason, service_protocol, serving_port},
         judge::{Judgement, Weight, judge, weigh},
         policy::Policy,
         services::Services,
@@ -27,6 +27,8 @@ use crate::{
 pub(super) struct Known {
     pub(super) host: Host,
     pub(super) policy: Policy,
+    /// Whether the provenance of a program explains its ports.
+    pub(super) provenance: bool,
     pub(super) services: Services,
 }
 
@@ -45,7 +47,8 @@ impl Known {
     }
 
     fn facts<'a>(&'a self, socket: &'a Socket) -> Facts<'a> {
-        Facts::gather(socket, &self.host, &self.policy, &self.services)
+        let expected = Expected { policy: &self.policy, provenance: self.provenance };
+        Facts::gather(socket, &self.host, expected, &self.services)
     }
 
     /// The record of a socket, without its kind, and what its rules come to; `rules` is room for those that speak.
@@ -66,11 +69,13 @@ impl Known {
             event,
             verdict: weight.verdict,
             rules,
-            explained_by: explained_by.map(|name| escape(name.as_bytes())),
+            explained_by: explained_by.map(named),
             socket: self.view(socket, peer.or(socket.remote)),
             process: socket.owner.as_ref(),
             process_unknown: unknown(socket),
             attribution: socket.attribution,
+            opener: opener(socket),
+            holders: holders(socket),
             error: None,
             bytes_sent: None,
             bytes_received: None,
@@ -100,6 +105,7 @@ impl Known {
         SocketView {
             id: socket.id,
             netns: socket.netns,
+            netns_name: self.host.netns_name(socket.netns),
             protocol: socket.protocol,
             family: socket.family,
             state: socket.state,
@@ -120,9 +126,31 @@ impl Known {
     }
 }
 
+/// What explains a socket, as records name it, escaped.
+fn named(reason: Reason<'_>) -> String {
+    match reason {
+        Reason::Entry(name) => escape(name.as_bytes()),
+        Reason::Provenance { package, unit } => format!("provenance: {package}, {unit}"),
+    }
+}
+
 /// Who began to exchange datagrams with this peer.
 fn flow_direction(socket: &Socket, peer: Endpoint) -> Option<Direction> {
     socket.datagrams.peers.get(&peer).map(Exchange::direction)
+}
+
+/// Who opened it, where that is not the process that acted.
+fn opener(socket: &Socket) -> Option<&Process> {
+    let acted = |opener: &&Process| socket.owner.as_ref().is_some_and(|owner| owner.id.is(opener.id));
+    socket.opener.as_deref().filter(|opener| !acted(opener))
+}
+
+/// Who holds it, where that is not the process that acted alone.
+fn holders(socket: &Socket) -> &[Arc<Process>] {
+    match &*socket.holders {
+        [holder] if socket.owner.as_ref().is_some_and(|owner| owner.id == holder.id) => &[],
+        holders => holders,
+    }
 }
 
 /// Why the process, or a part of it, is not known.

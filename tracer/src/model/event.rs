@@ -1,9 +1,11 @@
 //! Every fact that enters the tracer, as one event: kernel records, the baseline, what /proc told,
 //! lost events, the passing of time. A recording is a list of these, and the state a fold over it.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
+
+use super::{belongs::Belongs, provenance::Provenance};
 
 /// Nanoseconds since boot, suspend included (`CLOCK_BOOTTIME`).
 pub type BootNanos = u64;
@@ -36,12 +38,30 @@ pub enum Fact {
         /// All of its interfaces' addresses.
         own: Vec<IpAddr>,
     },
+    /// A network namespace has a name, or another one, or none any more.
+    Namespace {
+        /// Inode number of the namespace.
+        netns: u32,
+        /// Its name, escaped.
+        name: Option<String>,
+    },
     /// What is known of a process; replaces what was known before.
     Process(Box<Process>),
+    /// A process became another program, or ended: told for its own sake.
+    Life(Box<Life>),
     /// A process will not be spoken of again, or else be told anew.
     Forget(ProcessId),
     /// Something happened to a socket.
     Socket(SocketEvent),
+    /// A process has a socket as its standard input, output or error, or has it there no more.
+    Stdio(Stdio),
+    /// These processes hold a socket that a process of it has left behind.
+    Held {
+        /// The socket.
+        socket: SocketId,
+        /// Processes with a descriptor of it, in the order of their pids; never none.
+        holders: Vec<ProcessId>,
+    },
     /// All sockets were read again: those not seen since `from` are gone.
     Reread {
         /// When the reading began.
@@ -70,6 +90,9 @@ pub struct Start {
     pub hooks: String,
     /// Inode number of the network namespace that the tracer itself is in.
     pub netns: Option<u32>,
+    /// Whether the provenance of a program explains its ports.
+    #[serde(default)]
+    pub provenance: bool,
     /// What the plan sees and what it does not.
     pub coverage: Vec<Coverage>,
 }
@@ -107,6 +130,20 @@ pub struct ProcessId {
     pub started: BootNanos,
 }
 
+impl ProcessId {
+    /// With the start as /proc tells it: in hundredths of a second (`USER_HZ`), rounded down.
+    #[must_use]
+    pub fn rounded(self) -> Self {
+        Self { started: self.started / 10_000_000 * 10_000_000, ..self }
+    }
+
+    /// True for one and the same process, also where /proc told one of the two.
+    #[must_use]
+    pub fn is(self, other: Self) -> bool {
+        self == other || self.rounded() == other || self == other.rounded()
+    }
+}
+
 /// What is known of a process. A field that could not be read is `None`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
@@ -124,12 +161,30 @@ pub struct Process {
     pub args: Option<Vec<String>>,
     /// Effective user id.
     pub uid: Option<u32>,
-    /// Name of that user.
+    /// Name of that user, escaped: as the process's own root has it, where that root can be believed.
     pub user: Option<String>,
     /// Parent, its parent and so on.
     pub lineage: Vec<Ancestor>,
     /// Why something is missing.
     pub unknown: Option<String>,
+    /// What research found out of the executable; nothing before it did.
+    #[serde(default)]
+    pub provenance: Option<Provenance>,
+    /// Where it belongs; nothing before that was looked up. Processes of one login and one cgroup share it.
+    #[serde(default)]
+    pub belongs: Option<Arc<Belongs>>,
+}
+
+impl Process {
+    /// True when rules or policies may see another process in it than before.
+    #[must_use]
+    pub fn is_judged_otherwise(&self, now: &Self) -> bool {
+        let (before, now) = (self, now);
+        (&before.exe, before.exe_file, before.uid, &before.user)
+            != (&now.exe, now.exe_file, now.uid, &now.user)
+            || before.provenance != now.provenance
+            || before.belongs != now.belongs
+    }
 }
 
 /// An ancestor of a process.
@@ -141,6 +196,36 @@ pub struct Ancestor {
     pub comm: Option<String>,
     /// Path of the executable, escaped.
     pub exe: Option<String>,
+}
+
+/// What happened in the life of a process, beside what it did with sockets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Life {
+    /// The process; after an exec as what it is now.
+    pub process: Process,
+    /// What happened.
+    pub change: LifeChange,
+}
+
+/// The kinds of what can happen in the life of a process that are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LifeChange {
+    /// It became another program.
+    Exec,
+    /// It ended: its last thread did.
+    Exit,
+}
+
+impl LifeChange {
+    /// The name in records.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Exec => "exec",
+            Self::Exit => "exit",
+        }
+    }
 }
 
 /// How the acting process was found.
@@ -307,6 +392,17 @@ pub struct SocketEvent {
     pub process: Option<(ProcessId, Attribution)>,
 }
 
+/// Which of the descriptors 0, 1 and 2 of a process lead to a socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stdio {
+    /// The socket.
+    pub socket: SocketId,
+    /// The process.
+    pub process: ProcessId,
+    /// The descriptors; none any more when it is empty.
+    pub descriptors: Vec<u8>,
+}
+
 /// The kinds of what can happen to a socket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -315,6 +411,9 @@ pub enum SocketChange {
     Seen {
         /// Processes with a descriptor of it, in the order of their pids.
         holders: Vec<ProcessId>,
+        /// Those of them that have it as their standard input, output or error; nothing where [`Fact::Stdio`] tells that.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stdio: Option<Vec<Stdio>>,
     },
     /// A UDP socket was bound.
     Bind,
@@ -391,6 +490,10 @@ pub enum LostStage {
     Record,
     /// The kernel had no memory for a socket's state.
     State,
+    /// There was no room to keep a process that had ended, and that its children name as their ancestor.
+    Process,
+    /// Too many look-ups waited: of executables, or of who holds a socket.
+    Research,
     /// Standard output did not drain.
     Stdout,
 }
@@ -405,6 +508,8 @@ impl LostStage {
             Self::Field => "field",
             Self::Record => "record",
             Self::State => "state",
+            Self::Process => "process",
+            Self::Research => "research",
             Self::Stdout => "stdout",
         }
     }

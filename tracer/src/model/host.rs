@@ -4,28 +4,35 @@
 //! judged anew. Nothing here knows rules, clocks or output.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
     sync::Arc,
 };
 
 use foldhash::fast::FixedState;
 
+mod holders;
+
+use self::holders::Behind;
+pub use self::holders::Left;
 use super::{
     address::{Direction, RemoteClass, scopes_overlap},
     change::{Change, SocketRef, What},
     event::{
         Attribution, BootNanos, Endpoint, Event, Fact, Family, Process, ProcessId, SocketChange, SocketEvent,
-        SocketId, State,
+        SocketId, State, Stdio,
     },
     index::{Entered, Index},
     own::Own,
-    socket::{Datagrams, Phase, PortOrigin, Socket, Unowned},
+    socket::{Datagrams, OnStdio, Phase, PortOrigin, Socket, Unowned},
 };
 
 /// An inbound connection that no process was seen to take is told after this time, with the
 /// listener's holder in place of the acceptor's: nanoseconds.
 const GRACE: BootNanos = 50_000_000;
+
+/// Processes that are remembered to have a socket as their standard input, output or error: what a shell starts has it too.
+const ON_STDIO: usize = 8;
 
 /// By identities that the kernel hands out: no hashing order may reach the output.
 type Table<K, V> = HashMap<K, V, FixedState>;
@@ -37,6 +44,8 @@ pub struct Host {
     processes: Table<ProcessId, Arc<Process>>,
     index: Index,
     own: Own,
+    /// Names of network namespaces, by inode number.
+    names: BTreeMap<u32, String>,
     deadlines: BTreeSet<(BootNanos, SocketId)>,
 }
 
@@ -46,13 +55,14 @@ impl Host {
         change.clear();
         match &event.fact {
             Fact::Socket(socket) => self.socket(socket, event.at, change),
-            Fact::Process(process) => {
-                self.processes.insert(process.id, Arc::new((**process).clone()));
-            }
+            Fact::Held { socket, holders } => self.held(*socket, holders, change),
+            Fact::Process(process) => self.process(process, change),
             Fact::Forget(id) => {
                 self.processes.remove(id);
             }
+            Fact::Stdio(stdio) => self.stdio(stdio, change),
             Fact::Addresses { netns, own } => self.addresses(*netns, own, change),
+            Fact::Namespace { netns, name } => self.namespace(*netns, name.as_deref()),
             Fact::Reread { from } => self.reread(*from, change),
             Fact::Tick => self.tick(event.at, change),
             Fact::Start(_)
@@ -60,6 +70,7 @@ impl Host {
             | Fact::Policy(_)
             | Fact::Services(_)
             | Fact::Ready
+            | Fact::Life(_)
             | Fact::Lost(_)
             | Fact::Degraded(_)
             | Fact::End => {}
@@ -84,6 +95,12 @@ impl Host {
         self.own.class(netns, ip)
     }
 
+    /// What a network namespace is called.
+    #[must_use]
+    pub fn netns_name(&self, netns: Option<u32>) -> Option<&str> {
+        self.names.get(&netns?).map(String::as_str)
+    }
+
     /// TCP listeners on the port of a UDP socket, in its namespace, with overlapping scope.
     pub fn twins(&self, socket: &Socket) -> impl Iterator<Item = &Socket> {
         self.neighbours(socket.netns, socket.local.port).filter(|other| {
@@ -101,6 +118,53 @@ impl Host {
         self.index.on_port(netns, port).filter_map(|id| self.get(id))
     }
 
+    /// What is known of a process; where that bears on verdicts, its sockets are judged anew.
+    fn process(&mut self, process: &Process, change: &mut Change) {
+        let now = Arc::new(process.clone());
+        let Some(before) = self.processes.insert(now.id, Arc::clone(&now)) else { return };
+        if !before.is_judged_otherwise(&now) {
+            return;
+        }
+        let judged: Vec<SocketId> = self.index.judged_by(now.id).collect();
+        for id in judged {
+            if self.sockets.get_mut(&id).is_some_and(|socket| socket.renew(&now)) {
+                change.affected.insert(id);
+                self.note_affected(id, change);
+            }
+        }
+    }
+
+    /// A process has a socket as its standard input, output or error, or has it there no more.
+    fn stdio(&mut self, stdio: &Stdio, change: &mut Change) {
+        let Stdio { socket: id, process, descriptors } = stdio;
+        let process = self.processes.get(process).cloned();
+        let Some(socket) = self.sockets.get_mut(id) else { return };
+        socket.stdio.retain(|other| other.process.id != stdio.process);
+        let on_stdio = process.filter(|_| !descriptors.is_empty() && socket.stdio.len() < ON_STDIO);
+        let descriptors = descriptors.clone();
+        socket.stdio.extend(on_stdio.map(|process| OnStdio { process, descriptors }));
+        change.affected.insert(*id);
+    }
+
+    /// All processes that have a socket there by what a picture shows; nothing is new where it does not show that.
+    fn all_on_stdio(&mut self, id: SocketId, found: Option<&[Stdio]>, change: &mut Change) {
+        let Some(now) = found.map(|found| self.on_stdio(found)) else { return };
+        let Some(socket) = self.sockets.get_mut(&id) else { return };
+        if socket.stdio != now {
+            socket.stdio = now;
+            change.affected.insert(id);
+        }
+    }
+
+    /// Those of the processes that are known, and no more than are remembered.
+    fn on_stdio(&self, found: &[Stdio]) -> Vec<OnStdio> {
+        let on_stdio = |stdio: &Stdio| {
+            let process = self.processes.get(&stdio.process).cloned()?;
+            Some(OnStdio { process, descriptors: stdio.descriptors.clone() })
+        };
+        found.iter().filter_map(on_stdio).take(ON_STDIO).collect()
+    }
+
     fn addresses(&mut self, netns: u32, own: &[IpAddr], change: &mut Change) {
         if !self.own.set(netns, own) {
             return;
@@ -112,6 +176,13 @@ impl Host {
                 change.affected.insert(socket.id);
             }
         }
+    }
+
+    fn namespace(&mut self, netns: u32, name: Option<&str>) {
+        match name {
+            Some(name) => self.names.insert(netns, name.to_owned()),
+            None => self.names.remove(&netns),
+        };
     }
 
     fn reread(&mut self, from: BootNanos, change: &mut Change) {
@@ -142,9 +213,18 @@ impl Host {
     }
 
     fn socket(&mut self, event: &SocketEvent, at: BootNanos, change: &mut Change) {
+        if let SocketChange::Seen { holders, stdio } = &event.change
+            && let Some(socket) = self.sockets.get_mut(&event.id)
+        {
+            socket.last_seen = at;
+            self.all_on_stdio(event.id, stdio.as_deref(), change);
+            return self.held(event.id, holders, change);
+        }
         self.note_affected(event.id, change);
         match &event.change {
-            SocketChange::Seen { holders } => self.seen(event, at, holders, change),
+            SocketChange::Seen { holders, stdio } => {
+                self.seen(event, at, (holders, stdio.as_deref()), change);
+            }
             SocketChange::Bind => self.bind(event, at, change),
             SocketChange::Listen => self.listen(event, at, change),
             SocketChange::Connect => self.connect(event, at, change),
@@ -159,28 +239,22 @@ impl Host {
         change.affected.remove(&event.id);
     }
 
-    fn seen(&mut self, event: &SocketEvent, at: BootNanos, found: &[ProcessId], change: &mut Change) {
-        let owner = found.first().and_then(|id| self.processes.get(id)).cloned();
-        if let Some(socket) = self.sockets.get_mut(&event.id) {
-            self.index.remove(socket);
-            socket.last_seen = at;
-            socket.holders = found.into();
-            if socket.owner.is_none() && owner.is_some() {
-                socket.owner = owner;
-                socket.attribution = Attribution::Holder;
-                socket.owner_unknown = None;
-            }
-            self.index(event.id);
-            return;
-        }
+    /// A socket that was not known before.
+    fn seen(
+        &mut self,
+        event: &SocketEvent,
+        at: BootNanos,
+        (found, stdio): (&[ProcessId], Option<&[Stdio]>),
+        change: &mut Change,
+    ) {
         let mut socket = Box::new(new_socket(event, at, None));
         socket.opened = None;
-        socket.holders = found.into();
         socket.noticed = true;
-        socket.owner_unknown = owner.is_none().then_some(Unowned::NotHeld(event.state));
-        socket.attribution = if owner.is_some() { Attribution::Holder } else { Attribution::Unknown };
-        socket.owner = owner;
+        socket.leave_to(self.known(found));
+        socket.stdio = self.on_stdio(stdio.unwrap_or_default());
+        socket.owner_unknown = socket.owner.is_none().then_some(Unowned::NotHeld(event.state));
         socket.direction = self.guess_direction(&socket);
+        socket.opener = self.guess_opener(&socket);
         if socket.state == State::Established && socket.owner.is_none() {
             socket.phase = Phase::Waiting;
         }
@@ -208,9 +282,7 @@ impl Host {
         if socket.remote.is_none() || socket.is_listener() {
             return None;
         }
-        let listened = self.neighbours(socket.netns, socket.local.port).any(|other| {
-            other.is_listener() && scopes_overlap(other.bound_address(), socket.bound_address())
-        });
+        let listened = self.listeners(socket).next().is_some();
         Some(if listened { Direction::Inbound } else { Direction::Outbound })
     }
 
@@ -282,43 +354,27 @@ impl Host {
         socket.direction = Some(Direction::Inbound);
         socket.phase = Phase::Waiting;
         socket.state = State::Established;
-        (socket.owner, socket.owner_unknown) = self.listener_owner(&socket);
+        let Behind { owner, unowned, opener } = self.behind(&socket);
+        (socket.owner, socket.owner_unknown, socket.opener) = (owner, unowned, opener);
         socket.attribution =
             if socket.owner.is_some() { Attribution::Listener } else { Attribution::Unknown };
         self.deadlines.insert((at + GRACE, event.id));
         self.insert(socket);
     }
 
-    /// The process behind the listener that a connection came to, when there is only one.
-    fn listener_owner(&self, socket: &Socket) -> (Option<Arc<Process>>, Option<Unowned>) {
-        let listeners = self.neighbours(socket.netns, socket.local.port).filter(|other| {
-            other.is_listener() && scopes_overlap(other.bound_address(), socket.bound_address())
-        });
-        let (mut owner, mut held): (Option<&Arc<Process>>, Vec<ProcessId>) = (None, Vec::new());
-        for listener in listeners {
-            held.extend(listener.processes());
-            // Of two pictures of one process the later listener's is taken.
-            owner = listener.owner.as_ref().filter(|own| owner.is_none_or(|o| own.id <= o.id)).or(owner);
-        }
-        held.sort_unstable();
-        held.dedup();
-        match (owner, held.len()) {
-            (Some(owner), 1) => (Some(Arc::clone(owner)), None),
-            (_, 0) => (None, Some(Unowned::NoListener)),
-            (_, n) => (None, Some(Unowned::Shared(u32::try_from(n).unwrap_or(u32::MAX)))),
-        }
-    }
-
     fn accept(&mut self, event: &SocketEvent, at: BootNanos, change: &mut Change) {
-        let waiting = self.sockets.get(&event.id).map(|socket| socket.phase);
+        let known = self.sockets.get(&event.id);
+        let waiting = known.map(|socket| socket.phase);
         if waiting.is_none() && event.local.is_none() {
             return; // neither known before nor told with its ends: there is nothing to show
         }
+        let expected = known.and_then(|socket| socket.owner.as_ref()).map(|owner| owner.id);
         let socket = self.touch(event, at);
         socket.direction = Some(Direction::Inbound);
         socket.phase = Phase::Open;
         socket.noticed = true;
         self.index(event.id);
+        self.taken(event.id, waiting.is_none(), expected, change);
         if waiting != Some(Phase::Open) {
             change.told(What::Accept, SocketRef::Live(event.id));
         }
@@ -398,9 +454,7 @@ impl Host {
             socket.remote = event.remote;
         }
         if let Some((owner, how)) = owner {
-            socket.owner = Some(owner);
-            socket.attribution = how;
-            socket.owner_unknown = None;
+            socket.acted(owner, how);
         }
         socket
     }
@@ -473,6 +527,7 @@ fn new_socket(event: &SocketEvent, at: BootNanos, owner: Option<(Arc<Process>, A
             (false, _) => Phase::Open,
         },
         owner_unknown: owner.is_none().then_some(Unowned::Unseen),
+        opener: owner.clone().filter(|_| attribution == Attribution::Exact),
         owner,
         attribution,
         holders: Box::default(),
@@ -480,6 +535,7 @@ fn new_socket(event: &SocketEvent, at: BootNanos, owner: Option<(Arc<Process>, A
         last_seen: at,
         noticed: false,
         datagrams: Datagrams { port, ..Datagrams::default() },
+        stdio: Vec::new(),
         entered: Entered::default(),
     }
 }

@@ -20,15 +20,24 @@ pub(super) struct Entered {
 pub(super) struct Index {
     /// TCP listeners and UDP sockets by namespace and local port.
     ports: BTreeMap<(Option<u32>, u16), BTreeSet<SocketId>>,
-    /// What ties a loopback listener to sessions of its owner.
+    /// What is judged by its owner.
     holdings: BTreeMap<ProcessId, Holdings>,
+    /// How many sockets are in `holdings`.
+    held: usize,
 }
 
-/// Sockets of one process that matter to each other.
+/// Sockets of one process that matter to each other, and others that are judged by it.
 #[derive(Debug, Default)]
 struct Holdings {
     loopback_listeners: BTreeSet<SocketId>,
     remote_sessions: BTreeSet<SocketId>,
+    others: BTreeSet<SocketId>,
+}
+
+impl Holdings {
+    fn all(&self) -> impl Iterator<Item = SocketId> {
+        [&self.loopback_listeners, &self.remote_sessions, &self.others].into_iter().flatten().copied()
+    }
 }
 
 impl Index {
@@ -47,6 +56,16 @@ impl Index {
         self.of(socket).flat_map(|holdings| &holdings.loopback_listeners).copied()
     }
 
+    /// Sockets that are judged by this process.
+    pub(super) fn judged_by(&self, process: ProcessId) -> impl Iterator<Item = SocketId> {
+        self.holdings.get(&process).into_iter().flat_map(Holdings::all)
+    }
+
+    /// How many sockets are found by their processes.
+    pub(super) fn len_by_process(&self) -> usize {
+        self.held
+    }
+
     fn of(&self, socket: &Socket) -> impl Iterator<Item = &Holdings> {
         socket.processes().filter_map(|id| self.holdings.get(&id))
     }
@@ -56,15 +75,20 @@ impl Index {
         self.remove(socket);
         let on_port = socket.is_listener() || socket.protocol.is_datagram();
         let relay = socket.is_listener() && socket.scope() == BindScope::Loopback;
-        socket.entered = Entered { by_port: on_port && socket.local.port != 0, by_process: remote || relay };
+        let by_port = on_port && socket.local.port != 0;
+        socket.entered = Entered { by_port, by_process: remote || by_port };
         if socket.entered.by_port {
             self.ports.entry((socket.netns, socket.local.port)).or_default().insert(socket.id);
         }
         if socket.entered.by_process {
+            self.held += 1;
             for process in socket.processes() {
                 let holdings = self.holdings.entry(process).or_default();
-                let set =
-                    if relay { &mut holdings.loopback_listeners } else { &mut holdings.remote_sessions };
+                let set = match (relay, remote) {
+                    (true, _) => &mut holdings.loopback_listeners,
+                    (false, true) => &mut holdings.remote_sessions,
+                    (false, false) => &mut holdings.others,
+                };
                 set.insert(socket.id);
             }
         }
@@ -77,6 +101,7 @@ impl Index {
             self.remove_from_port(socket);
         }
         if by_process {
+            self.held -= 1;
             for process in socket.processes() {
                 self.remove_from(process, socket.id);
             }
@@ -97,7 +122,8 @@ impl Index {
         let Some(holdings) = self.holdings.get_mut(&process) else { return };
         holdings.loopback_listeners.remove(&id);
         holdings.remote_sessions.remove(&id);
-        if holdings.loopback_listeners.is_empty() && holdings.remote_sessions.is_empty() {
+        holdings.others.remove(&id);
+        if holdings.all().next().is_none() {
             self.holdings.remove(&process);
         }
     }

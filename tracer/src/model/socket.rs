@@ -1,6 +1,6 @@
 //! One socket as it is now.
 
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{fmt, mem, net::IpAddr, sync::Arc};
 
 use super::{
     address::{BindScope, Direction, bind_scope},
@@ -8,6 +8,9 @@ use super::{
     index::Entered,
     peers::Peers,
 };
+
+/// Holders that are learnt by what they do; a reading may find more.
+const USERS: usize = 64;
 
 /// Where a socket stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,14 +50,19 @@ pub struct Socket {
     pub direction: Option<Direction>,
     /// Where it stands.
     pub phase: Phase,
-    /// The process that acted on it last, as far as a hook saw.
+    /// The process that opened it: the first that a hook saw act on it. Of an accepted connection, the one that
+    /// opened the listener; of a socket that was there before, the holder from which all others descend.
+    pub opener: Option<Arc<Process>>,
+    /// The process that acted on it last, as far as a hook saw; one that holds it, when that one was found to have
+    /// left it behind. To accept from a listener is to act on it.
     pub owner: Option<Arc<Process>>,
     /// How `owner` was found.
     pub attribution: Attribution,
     /// Why `owner` is not known.
     pub owner_unknown: Option<Unowned>,
-    /// Processes found with a descriptor of it.
-    pub holders: Box<[ProcessId]>,
+    /// Processes that are known to hold it, in the order of their pids: those that a reading found, and those that
+    /// acted. None where neither found more than the owner.
+    pub holders: Box<[Arc<Process>]>,
     /// First sign of it, when that was seen to be its beginning.
     pub opened: Option<BootNanos>,
     /// Last time that an event or a re-reading showed it.
@@ -63,8 +71,19 @@ pub struct Socket {
     pub noticed: bool,
     /// How a UDP socket came to its port, and whom it spoke to.
     pub datagrams: Datagrams,
+    /// Processes that have it as their standard input, output or error; most sockets have none.
+    pub stdio: Vec<OnStdio>,
     /// Where the index has it.
     pub(super) entered: Entered,
+}
+
+/// A process that has a socket as its standard input, output or error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnStdio {
+    /// The process.
+    pub process: Arc<Process>,
+    /// Which of its descriptors 0, 1 and 2.
+    pub descriptors: Vec<u8>,
 }
 
 /// Why the process of a socket is not known: a few bytes, which become a sentence where they are shown.
@@ -145,8 +164,81 @@ impl Socket {
 
     /// The processes that have it, as far as is known; each once.
     pub fn processes(&self) -> impl Iterator<Item = ProcessId> {
-        let owner = self.owner.as_ref().map(|owner| owner.id).filter(|owner| !self.holders.contains(owner));
-        self.holders.iter().copied().chain(owner)
+        let owner = self.owner.as_ref().map(|owner| owner.id).filter(|owner| !self.is_held_by(*owner));
+        self.holders.iter().map(|holder| holder.id).chain(owner)
+    }
+
+    /// True when this process is among the known holders.
+    #[must_use]
+    pub fn is_held_by(&self, process: ProcessId) -> bool {
+        self.holders.binary_search_by_key(&process, |holder| holder.id).is_ok()
+    }
+
+    /// True when there is room for holders that are learnt by what they do.
+    pub(super) fn has_room_for_users(&self) -> bool {
+        self.holders.len() < USERS
+    }
+
+    /// Takes a process as the one that acted last. The one before is not known to have let go of it.
+    pub(super) fn acted(&mut self, process: Arc<Process>, how: Attribution) {
+        let holds = |how: Attribution| matches!(how, Attribution::Exact | Attribution::Holder);
+        let other = self.owner.take().filter(|owner| holds(self.attribution) && !owner.id.is(process.id));
+        if holds(how) {
+            if let Some(other) = &other {
+                self.add_holder(other);
+            }
+            if !self.holders.is_empty() {
+                self.add_holder(&process);
+            }
+        }
+        self.owner = Some(process);
+        self.attribution = how;
+        self.owner_unknown = None;
+    }
+
+    fn add_holder(&mut self, process: &Arc<Process>) {
+        let pid = process.id.pid;
+        let place = self.holders.partition_point(|holder| holder.id.pid < pid);
+        // Under the number of another, that one has ended.
+        if let Some(holder) = self.holders.get_mut(place).filter(|holder| holder.id.pid == pid) {
+            *holder = Arc::clone(process);
+        } else if self.has_room_for_users() {
+            let mut holders = mem::take(&mut self.holders).into_vec();
+            holders.insert(place, Arc::clone(process));
+            self.holders = holders.into();
+        }
+    }
+
+    /// Takes what somebody found of who holds it; where the owner does not any more, a holder stands for it. True when that
+    /// says something new.
+    pub(super) fn leave_to(&mut self, mut holders: Vec<Arc<Process>>) -> bool {
+        let owner = self.owner.as_ref();
+        for holder in &mut holders {
+            if let Some(owner) = owner.filter(|owner| owner.id != holder.id && owner.id.is(holder.id)) {
+                *holder = Arc::clone(owner);
+            }
+        }
+        holders.sort_unstable_by_key(|holder| holder.id);
+        holders.dedup_by_key(|holder| holder.id.pid);
+        let is_known = |id: ProcessId| self.is_held_by(id) || owner.is_some_and(|owner| owner.id == id);
+        let all_known = holders.iter().all(|holder| is_known(holder.id));
+        let is_new = !all_known || holders.len().max(1) != self.processes().count().max(1);
+        self.holders = holders.into();
+        let is_held = self.owner.as_ref().is_some_and(|owner| self.is_held_by(owner.id));
+        if let Some(heir) = self.holders.first().filter(|_| !is_held) {
+            self.owner = Some(Arc::clone(heir));
+            self.attribution = Attribution::Holder;
+            self.owner_unknown = None;
+        }
+        is_new
+    }
+
+    /// Puts what is known of a process now in the place of what was known; true when it is the owner.
+    pub(super) fn renew(&mut self, now: &Arc<Process>) -> bool {
+        let is_owner = self.owner.as_ref().is_some_and(|owner| owner.id == now.id);
+        let known = self.opener.iter_mut().chain(&mut self.owner).chain(&mut self.holders);
+        known.filter(|process| process.id == now.id).for_each(|process| *process = Arc::clone(now));
+        is_owner
     }
 
     /// True for a TCP listener.

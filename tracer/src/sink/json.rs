@@ -12,11 +12,11 @@ use std::{collections::BTreeMap, io};
 
 use serde::{Serialize, Serializer};
 
-use self::process::Processes;
+use self::process::{ProcessFields, Processes};
 use super::time::{Moment, Moments, wall};
 use crate::{
-    model::event::{Degraded, Lost, Start},
-    output::{Body, Output, Totals},
+    model::event::{Degraded, Life, Lost, Start},
+    output::{Body, Output, Totals, Verdict},
 };
 
 /// Version of the records.
@@ -53,6 +53,7 @@ impl Renderer {
                 report::write(&head, report, takes_back, self, out)?;
             }
             Body::Start { start, policy } => head.write(StartFields::new(start, policy), out)?,
+            Body::Life(life) => head.write(LifeFields::new(life, place.clock_offset), out)?,
             Body::Gap(lost) => head.write(GapFields::new(lost, place.clock_offset), out)?,
             Body::Degraded(degraded) => head.write(DegradedFields::new(degraded), out)?,
             Body::End(totals) => head.write(EndFields::new(totals), out)?,
@@ -82,7 +83,7 @@ fn record_name(body: &Body<'_>) -> &'static str {
         Body::Start { .. } => "start",
         Body::Flag(..) => "flag",
         Body::Clear(..) => "clear",
-        Body::Event(_) => "event",
+        Body::Event(_) | Body::Life(_) => "event",
         Body::Gap(_) => "gap",
         Body::Degraded(_) => "degraded",
         Body::End(_) => "end",
@@ -106,6 +107,7 @@ struct StartFields<'a> {
     hooks: &'a str,
     coverage: CoverageFields<'a>,
     policy: &'a [String],
+    provenance: bool,
 }
 
 #[derive(Serialize)]
@@ -137,7 +139,33 @@ impl<'a> StartFields<'a> {
             }
         }
         let coverage = CoverageFields { seen, unseen };
-        Self { version: &start.version, kernel: &start.kernel, hooks: &start.hooks, coverage, policy }
+        let Start { version, kernel, hooks, netns: _, provenance, coverage: _ } = start;
+        Self { version, kernel, hooks, coverage, policy, provenance: *provenance }
+    }
+}
+
+/// As a socket's event has them, without a socket.
+#[derive(Serialize)]
+struct LifeFields<'a> {
+    event: &'static str,
+    verdict: &'static str,
+    rules: [(); 0],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    process_unknown: Option<&'a str>,
+    socket: Option<()>,
+    process: ProcessFields<'a>,
+}
+
+impl<'a> LifeFields<'a> {
+    fn new(life: &'a Life, clock_offset: i64) -> Self {
+        Self {
+            event: life.change.as_str(),
+            verdict: Verdict::Ok.as_str(),
+            rules: [],
+            process_unknown: life.process.unknown.as_deref(),
+            socket: None,
+            process: ProcessFields::new(&life.process, clock_offset),
+        }
     }
 }
 

@@ -5,9 +5,10 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use crate::{
     model::{
         address::{BindScope, Direction, RemoteClass},
+        belongs::{Belongs, Container, Runtime},
         event::{
-            Ancestor, Attribution, Coverage, Degraded, Endpoint, Family, Lost, LostStage, Process, ProcessId,
-            Protocol, SocketId, Start, State,
+            Ancestor, Attribution, Coverage, Degraded, Endpoint, Family, Life, LifeChange, Lost, LostStage,
+            Process, ProcessId, Protocol, SocketId, Start, State,
         },
     },
     output::{
@@ -48,6 +49,7 @@ pub(super) fn start() -> Output<'static> {
         kernel: "6.18.0".into(),
         hooks: "tracepoint".into(),
         netns: None,
+        provenance: true,
         coverage: vec![
             part("listen", Some("state_change"), None),
             part("bind", None, Some("no hook sees it")),
@@ -68,7 +70,14 @@ pub(super) fn netcat() -> Process {
         user: Some("ada".into()),
         lineage: vec![Ancestor { pid: 4200, comm: Some("bash".into()), exe: Some("/usr/bin/bash".into()) }],
         unknown: None,
+        provenance: None,
+        belongs: None,
     }
+}
+
+/// The process as research finds that it belongs there.
+pub(super) fn belonging(belongs: Belongs) -> Option<&'static Arc<Process>> {
+    Some(lent(Arc::new(Process { belongs: Some(Arc::new(belongs)), ..netcat() })))
 }
 
 /// The flag of the contract's example.
@@ -84,6 +93,7 @@ pub(super) fn listener() -> Report<'static> {
         socket: SocketView {
             id: SocketId(15006),
             netns: Some(4_026_531_840),
+            netns_name: None,
             protocol: Protocol::Tcp,
             family: Family::Ipv4,
             state: State::Listen,
@@ -96,12 +106,29 @@ pub(super) fn listener() -> Report<'static> {
         process: Some(lent(Arc::new(netcat()))),
         process_unknown: None,
         attribution: Attribution::Exact,
+        opener: None,
+        holders: &[],
         error: None,
         bytes_sent: None,
         bytes_received: None,
         duration_ms: None,
         count: None,
     }
+}
+
+/// The same in a container, for somebody else who logged in.
+pub(super) fn contained() -> Report<'static> {
+    let id = "3f2a9c1b7d550123456789abcdef0123456789abcdef0123456789abcdef0123";
+    let belongs = Belongs {
+        login_uid: Some(1001),
+        login_user: Some("bob".into()),
+        session: Some(3),
+        cgroup: Some(format!("/system.slice/docker-{id}.scope")),
+        unit: Some(format!("docker-{id}.scope")),
+        user_unit: None,
+        container: Some(Container { id: id.into(), runtime: Some(Runtime::Docker) }),
+    };
+    Report { process: belonging(belongs), ..listener() }
 }
 
 /// An outbound IPv6 session of a process that is gone.
@@ -156,6 +183,21 @@ pub(super) fn udp_server() -> Report<'static> {
     report
 }
 
+/// A listener that the process was given by another, and that it shares with so many others.
+pub(super) fn shared_listener(others: u32) -> Report<'static> {
+    let worker = |pid| Process {
+        id: ProcessId { pid, started: 1 },
+        comm: Some(r"wor\x1bker".into()),
+        exe: (pid != 5000).then(|| "/usr/sbin/a \"server\"".into()),
+        ..netcat()
+    };
+    let holders = (0..others).map(|number| Arc::new(worker(5000 + number)));
+    let holders: Vec<_> = [Arc::new(netcat())].into_iter().chain(holders).collect();
+    let opener =
+        Process { id: ProcessId { pid: 1, started: 1 }, comm: Some("systemd".into()), exe: None, ..netcat() };
+    Report { opener: Some(lent(opener)), holders: lent(holders), ..listener() }
+}
+
 pub(super) fn flag(id: u64, report: Report<'_>) -> Output<'_> {
     at(Body::Flag(FlagId(id), report))
 }
@@ -166,6 +208,10 @@ pub(super) fn clear(id: u64, report: Report<'_>) -> Output<'_> {
 
 pub(super) fn event(report: Report<'_>) -> Output<'_> {
     at(Body::Event(report))
+}
+
+pub(super) fn life(change: LifeChange) -> Output<'static> {
+    at(Body::Life(lent(Life { process: netcat(), change })))
 }
 
 pub(super) fn gap(count: u64) -> Output<'static> {

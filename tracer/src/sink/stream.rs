@@ -78,8 +78,10 @@ impl<O: Out> Stream<O> {
                 }
                 self.deliver_surely(output, clock_offset);
             }
-            Body::Event(_) if !self.all => {}
-            Body::Event(_) | Body::Flag(..) | Body::Clear(..) => self.offer(output, clock_offset),
+            Body::Event(_) | Body::Life(_) if !self.all => {}
+            Body::Event(_) | Body::Life(_) | Body::Flag(..) | Body::Clear(..) => {
+                self.offer(output, clock_offset)
+            }
             Body::Degraded(_) => {
                 self.tell_gaps();
                 self.deliver_surely(output, clock_offset);
@@ -145,6 +147,7 @@ impl<O: Out> Stream<O> {
             Body::Start { .. }
             | Body::Flag(..)
             | Body::Event(_)
+            | Body::Life(_)
             | Body::Gap(_)
             | Body::Degraded(_)
             | Body::End(_) => None,

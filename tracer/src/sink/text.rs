@@ -3,7 +3,7 @@
 //! Pure: a record in, its line out. Nothing is cut off: what is longer than its column pushes the rest
 //! to the right. Whether there are colours is decided by the caller.
 
-use std::{io, net::IpAddr};
+use std::{io, net::IpAddr, sync::Arc};
 
 use anstyle::{AnsiColor, Color, Style};
 
@@ -11,7 +11,9 @@ use super::time::{Moment, wall};
 use crate::{
     model::{
         address::Direction,
-        event::{Attribution, Degraded, Endpoint, Lost, LostStage, Process, Start, State},
+        belongs::Belongs,
+        event::{Attribution, Degraded, Endpoint, Life, LifeChange, Lost, LostStage, Process, Start, State},
+        provenance::{Provenance, Script, Sha256},
     },
     output::{Body, EventKind, Output, Report, Role, SocketView, Totals, Verdict},
 };
@@ -29,6 +31,9 @@ pub struct View {
     pub home: Option<u32>,
 }
 
+/// Holders that are named; of more it is said how many.
+const NAMED: usize = 4;
+
 const DIM: Style = Style::new().dimmed();
 const BOLD: Style = Style::new().bold();
 
@@ -44,6 +49,9 @@ fn style_of(verdict: Verdict) -> Style {
         Verdict::Suspicious => ink(AnsiColor::Red).bold(),
     }
 }
+
+/// Characters of a program's arguments that are shown.
+const ARGUMENTS: usize = 120;
 
 /// Writes the line of one record; for `start` a second one with the names of the columns.
 /// `clock_offset` is wall clock minus boot clock, nanoseconds.
@@ -67,6 +75,7 @@ pub fn render(
             let why = why(report, Some(taken_back(report)));
             ("clear", ink(AnsiColor::Cyan), columns(report, view, &why))
         }
+        Body::Life(life) => (Verdict::Ok.as_str(), style_of(Verdict::Ok), lived(life)),
         Body::Gap(lost) => ("gap", ink(AnsiColor::Magenta).bold(), gap(lost, clock_offset)),
         Body::Degraded(what) => ("degraded", ink(AnsiColor::Magenta).bold(), degraded(what)),
         Body::End(totals) => ("end", BOLD, summary(totals)),
@@ -94,7 +103,7 @@ fn head(
     view: View,
     out: &mut impl io::Write,
 ) -> io::Result<()> {
-    let Start { version, kernel, hooks, coverage, netns: _ } = start;
+    let Start { version, kernel, hooks, coverage, netns: _, provenance: _ } = start;
     let (date, time) = (moment.date(), moment.seconds());
     let mut text = format!("tracer {version} on Linux {kernel}, hooks {hooks}, {date} {time} UTC");
     if !policy.is_empty() {
@@ -170,17 +179,87 @@ fn who(report: &Report<'_>, home: Option<u32>) -> String {
     if let Some(reason) = &report.process_unknown {
         who.push_str(&format!(" ({reason})"));
     }
+    if let Some(opener) = report.opener {
+        who.push_str(&format!(", opened by {}", name(opener)));
+    }
+    if !report.holders.is_empty() {
+        who.push_str(&format!(", held by {}", names(report.holders)));
+    }
     if let Some(netns) = report.socket.netns.filter(|netns| Some(*netns) != home) {
-        who.push_str(&format!(" netns {netns}"));
+        let number = netns.to_string();
+        who.push_str(&format!(" netns {}", report.socket.netns_name.unwrap_or(&number)));
     }
     who
 }
 
+/// A process that became another program is shown with its arguments.
+fn lived(life: &Life) -> String {
+    let arguments = match life.change {
+        LifeChange::Exec => life.process.args.as_deref().unwrap_or_default().join(" "),
+        LifeChange::Exit => String::new(),
+    };
+    let shown = match arguments.char_indices().nth(ARGUMENTS) {
+        Some((end, _)) => format!("{}…", &arguments[..end]),
+        None => arguments,
+    };
+    row([life.change.as_str(), "", "", "", "", &process(&life.process), &shown])
+}
+
 fn process(process: &Process) -> String {
-    let or_unknown = |text: &Option<String>| text.clone().unwrap_or_else(|| "?".to_owned());
     let uid = || process.uid.map_or_else(|| "?".to_owned(), |uid| format!("uid {uid}"));
     let user = process.user.clone().unwrap_or_else(uid);
-    format!("{}[{}] {user} {}", or_unknown(&process.comm), process.id.pid, or_unknown(&process.exe))
+    let (login, place) =
+        process.belongs.as_deref().map_or_else(Default::default, |b| (login(b, process.uid), place(b)));
+    let digests = process.provenance.as_ref().map(digests).unwrap_or_default();
+    format!("{} {user}{login} {}{place}{digests}", name(process), process.exe.as_deref().unwrap_or("?"))
+}
+
+/// The SHA-256 of what it runs, where that was asked for; the script's comes second.
+fn digests(found: &Provenance) -> String {
+    let digest = match found.sha256.as_deref() {
+        Some(Sha256::Is(digest)) => format!(" sha256 {digest}"),
+        Some(Sha256::Unknown(why)) => format!(" sha256 ? ({})", why.as_str()),
+        None => String::new(),
+    };
+    match found.script.as_deref() {
+        Some(Script::File { path, found }) if found.sha256.is_some() => {
+            format!("{digest} {path}{}", digests(found))
+        }
+        Some(Script::File { .. } | Script::Module(_)) | None => digest,
+    }
+}
+
+/// Who logged in, where that is somebody else than who acts.
+fn login(belongs: &Belongs, uid: Option<u32>) -> String {
+    let Some(login) = belongs.login_uid.filter(|login| Some(*login) != uid) else { return String::new() };
+    format!(" (login {})", belongs.login_user.clone().unwrap_or_else(|| format!("uid {login}")))
+}
+
+/// The unit, and the container, whose own scope says nothing new.
+fn place(belongs: &Belongs) -> String {
+    let Belongs { unit, user_unit, container, .. } = belongs;
+    let units = [(user_unit, " user unit "), (unit, " unit ")];
+    let says_more = |name: &str| container.is_none() || name.ends_with(".service");
+    let unit = units.into_iter().find_map(|(unit, word)| {
+        let name = unit.as_deref().filter(|name| says_more(name))?;
+        Some(format!("{word}{name}"))
+    });
+    let container = container.as_ref().map(|container| {
+        let runtime = container.runtime.map(|runtime| format!(" {}", runtime.as_str())).unwrap_or_default();
+        format!(" container{runtime} {}", container.short())
+    });
+    [unit, container].into_iter().flatten().collect()
+}
+
+fn name(process: &Process) -> String {
+    format!("{}[{}]", process.comm.as_deref().unwrap_or("?"), process.id.pid)
+}
+
+fn names(processes: &[Arc<Process>]) -> String {
+    let shown: Vec<_> = processes.iter().take(NAMED).map(|process| name(process)).collect();
+    let more = processes.len() - shown.len();
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{more}", shown.join(", "))
 }
 
 /// What is said about the verdict, then how the event went, then the rules, worst first.
@@ -243,10 +322,12 @@ fn gap(lost: &Lost, clock_offset: i64) -> String {
         LostStage::Field => "a field could not be read in the kernel",
         LostStage::Record => "records of an unknown kind",
         LostStage::State => "the kernel had no memory for their state",
+        LostStage::Process => "ended processes had to be forgotten while others name them",
+        LostStage::Research => "too much waited to be looked up",
         LostStage::Stdout => "standard output did not drain",
     };
     let whole = match (lost.stage, lost.resynced) {
-        (LostStage::Stdout, _) => "",
+        (LostStage::Stdout | LostStage::Process | LostStage::Research, _) => "",
         (_, true) => "; the sockets were read again since",
         (_, false) => "; the sockets were not read again yet",
     };

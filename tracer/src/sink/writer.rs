@@ -21,6 +21,7 @@ use bytes::{Buf, BytesMut};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     io::{Errno, ReadWriteFlags, pwritev2},
+    pipe::{fcntl_getpipe_size, fcntl_setpipe_size},
 };
 use tokio::sync::Notify;
 
@@ -30,6 +31,8 @@ mod tests;
 /// Lines are put together up to this many bytes for one `write(2)`. Each wakes the thread that writes, which costs
 /// more than the writing; a much longer one would give no room back until all of it was read.
 const BATCH: usize = 256 * 1024;
+/// Bytes of a pipe to standard output: the most that anybody may ask for (`/proc/sys/fs/pipe-max-size`).
+const PIPE: usize = 1024 * 1024;
 /// The same where no thread is woken: what a cache keeps, and a pipe takes at once.
 const NEAR_BATCH: usize = 64 * 1024;
 
@@ -381,9 +384,13 @@ impl Direct {
         Ok(Self::new(io::stdout().as_fd().try_clone_to_owned()?))
     }
 
-    /// Puts lines together until [`Out::flush`], or until they fill a write.
+    /// Puts lines together until [`Out::flush`], or until they fill a write. A pipe takes several of these, so that its reader
+    /// works while more are put together.
     #[must_use]
     pub fn together(self) -> Self {
+        if fcntl_getpipe_size(&self.fd).is_ok_and(|size| size < PIPE) {
+            let _ = fcntl_setpipe_size(&self.fd, PIPE); // more than the user may have (pipe(7)): then it stays as it is
+        }
         Self { together: Some(Vec::with_capacity(BATCH)), ..self }
     }
 

@@ -23,7 +23,8 @@ use crate::{
         iterators::{Iterators, Target, Walk},
         loader::LoadError,
     },
-    model::event::{Protocol, SocketChange, SocketId, State},
+    model::event::{ProcessId, Protocol, SocketChange, SocketId, State, Stdio},
+    research::stdio::STDIO,
 };
 
 /// Bytes of records that are read at once: more than the kernel gives for one call, so that none is cut.
@@ -32,6 +33,9 @@ const CHUNK: usize = 64 * 1024;
 const AHEAD: usize = 16;
 /// Namespaces that are read at the same time: the kernel goes through its whole table for each of them.
 const READERS: usize = 2;
+
+/// The processes that have a socket as their standard input, output or error, with these of their descriptors.
+pub(super) type StdioUsers = BTreeMap<ProcessId, BTreeSet<u8>>;
 
 /// What was found.
 #[derive(Default)]
@@ -95,6 +99,8 @@ struct Found {
     sockets: Vec<(Decoded, Vec<Task>)>,
     /// Where each stands in `sockets`.
     places: HashMap<SocketId, usize, FixedState>,
+    /// Those that are a process's standard input, output or error, with these descriptors.
+    stdio: BTreeMap<SocketId, StdioUsers>,
     unknown: u64,
 }
 
@@ -137,7 +143,13 @@ impl Found {
         if !wanted || is_unbound(&decoded) || decoded.task.is_some_and(|task| task.id.pid == self.own) {
             return;
         }
-        let task = decoded.task.filter(|_| decoded.meaning == Meaning::Held);
+        let task = decoded.task.filter(|_| matches!(decoded.meaning, Meaning::Held(_)));
+        if let (Meaning::Held(descriptor), Some(task)) = (decoded.meaning, task)
+            && let Some(descriptor) = STDIO.into_iter().find(|of| u32::from(*of) == descriptor)
+        {
+            let users = self.stdio.entry(decoded.event.id).or_default();
+            users.entry(task.id).or_default().insert(descriptor);
+        }
         let next = self.sockets.len();
         let place = *self.places.entry(decoded.event.id).or_insert(next);
         if place == next {
@@ -156,10 +168,11 @@ impl Found {
         }
     }
 
-    fn sorted(self) -> Vec<(Decoded, Vec<Task>)> {
+    fn sorted(mut self) -> Vec<(Decoded, Vec<Task>)> {
         let mut sockets = self.sockets;
         for (decoded, tasks) in &mut sockets {
-            decoded.event.change = SocketChange::Seen { holders: tasks.iter().map(|task| task.id).collect() };
+            let users = self.stdio.remove(&decoded.event.id).unwrap_or_default();
+            decoded.event.change = seen(decoded.event.id, tasks, users);
         }
         sort(&mut sockets);
         sockets
@@ -213,9 +226,23 @@ fn walk_through(mut input: impl Read, found: &mpsc::SyncSender<Vec<u8>>) -> io::
     }
 }
 
+/// What a picture tells of a socket.
+pub(super) fn seen(socket: SocketId, holders: &[Task], users: StdioUsers) -> SocketChange {
+    let stdio = |(process, descriptors): (ProcessId, BTreeSet<u8>)| Stdio {
+        socket,
+        process,
+        descriptors: descriptors.into_iter().collect(),
+    };
+    SocketChange::Seen {
+        holders: holders.iter().map(|task| task.id).collect(),
+        stdio: Some(users.into_iter().map(stdio).collect()),
+    }
+}
+
 /// Listeners first: sessions are understood by them.
 pub(super) fn sort(sockets: &mut [(Decoded, Vec<Task>)]) {
-    sockets.sort_unstable_by_key(|(decoded, _)| {
+    // They are large, and so are the keys: each is made and moved once.
+    sockets.sort_by_cached_key(|(decoded, _)| {
         let event = &decoded.event;
         let listens = event.state == State::Listen;
         (!listens, event.netns, event.protocol, event.local, event.remote, event.id)
@@ -238,10 +265,11 @@ mod tests {
 
     use super::*;
 
-    fn record(cookie: u64, pid: u32) -> Record {
+    fn record(cookie: u64, pid: u32, fd: u32) -> Record {
         Record {
             cookie,
             pid,
+            fd,
             kind: if pid == 0 { KIND_SEEN } else { KIND_HELD },
             how: if pid == 0 { 0 } else { HOW_HELD },
             state: 10,
@@ -264,8 +292,15 @@ mod tests {
 
     #[test]
     fn holders_are_joined_in_the_order_of_their_pids_however_the_bytes_come() {
-        let records =
-            [record(7, 30), record(8, 20), record(7, 10), record(7, 30), record(7, 0), record(9, 5)];
+        let records = [
+            record(7, 30, 2),
+            record(8, 20, 3),
+            record(7, 10, 0),
+            record(7, 30, 0),
+            record(7, 30, 258),
+            record(7, 0, 0),
+            record(9, 5, 0),
+        ];
         let mut found = Found { own: 5, ..Found::default() };
         for bytes in [records.as_bytes(), b"a tail that is no record"] {
             let (sender, chunks) = mpsc::sync_channel(100);
@@ -279,7 +314,15 @@ mod tests {
             (decoded.event.id.0, tasks.iter().map(|task| task.id.pid).collect::<Vec<_>>())
         });
         assert_eq!(pids.collect::<Vec<_>>(), [(7, vec![10, 30]), (8, vec![20])]);
-        let holders = SocketChange::Seen { holders: sockets[0].1.iter().map(|task| task.id).collect() };
-        assert_eq!(sockets[0].0.event.change, holders);
+        let holders = sockets[0].1.iter().map(|task| task.id).collect();
+        let on_stdio = |pid, descriptors: &[u8]| Stdio {
+            socket: SocketId(7),
+            process: ProcessId { pid, started: 0 },
+            descriptors: descriptors.to_vec(),
+        };
+        let stdio = Some(vec![on_stdio(10, &[0]), on_stdio(30, &[0, 2])]);
+        assert_eq!(sockets[0].0.event.change, SocketChange::Seen { holders, stdio });
+        let none = SocketChange::Seen { holders: vec![sockets[1].1[0].id], stdio: Some(Vec::new()) };
+        assert_eq!(sockets[1].0.event.change, none);
     }
 }

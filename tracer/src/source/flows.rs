@@ -66,6 +66,12 @@ impl Flows {
         events
     }
 
+    /// Tells what is left of all flows, whether their period is over or not: nothing is asked later.
+    pub fn conclude(&mut self, kernel: &KernelFlows, now: BootNanos) -> Vec<SocketEvent> {
+        let keys: Vec<Key> = self.told.keys().copied().collect();
+        keys.into_iter().filter_map(|key| self.settle(kernel, key, now)).collect()
+    }
+
     /// When the next check is due.
     #[must_use]
     pub fn next_due(&self) -> Option<BootNanos> {

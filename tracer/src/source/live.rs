@@ -9,23 +9,34 @@ use std::{
 };
 
 use rustix::time::{ClockId, clock_gettime};
-use tracer_common::{AWAITING_ENTRIES, COUNTER_FAULTS, COUNTER_NO_STATE, COUNTER_RING_FULL};
+use tracer_common::{AWAITING_ENTRIES, COUNTER_FAULTS, COUNTER_NO_STATE, COUNTER_RING_FULL, Record};
 
 use super::{
     baseline::{self, Baseline},
+    ends::Ends,
+    exits::Exits,
     flows::Flows,
-    namespaces,
-    processes::Processes,
+    namespaces::{self, Names},
+    processes::{Found, Processes},
     proofs::Proofs,
     selftest::Traffic,
     sockdiag,
+    stdio::OnStdio,
 };
 use crate::{
     bpf::{
         decode::{Decoded, Meaning, Task, decode},
+        lives::{self, Life, LifeChange},
         loader::{LoadError, Loaded},
     },
-    model::event::{BootNanos, Event, Fact, Lost, LostStage, SocketChange, SocketEvent},
+    model::{
+        event::{BootNanos, Event, Fact, Lost, LostStage, ProcessId, SocketChange, SocketEvent},
+        host::Left,
+    },
+    research::{
+        holders::{self, Search},
+        stdio,
+    },
 };
 
 /// A connect that sent no packet after this time did not get that far: nanoseconds.
@@ -37,16 +48,25 @@ const REREAD: BootNanos = 500_000_000;
 const ASK_MISSED: BootNanos = 1_000_000_000;
 /// Records taken in one go, so that what they give is told in between.
 const BATCH: usize = 4096;
+/// Sockets whose holders are looked for at once.
+const SEARCHED: usize = 65_536;
 
 /// The running kernel.
 pub struct Live {
     loaded: Loaded,
     only: Option<u32>,
+    /// Only flags are wanted: nothing is told of TCP sessions with a loopback remote, and execs and exits are no events.
     loopback_aside: bool,
     processes: Processes,
     flows: Flows,
+    ends: Ends,
+    on_stdio: OnStdio,
+    exits: Exits,
+    /// Nothing where there can be no thread for it.
+    search: Option<Search>,
     namespaces: BTreeMap<u32, PathBuf>,
     own: BTreeMap<u32, BTreeSet<IpAddr>>,
+    names: Names,
     attempts: VecDeque<Decoded>,
     losses: Losses,
     /// Nothing where the self-test cannot have a namespace.
@@ -54,6 +74,22 @@ pub struct Live {
     facts: Vec<Fact>,
     /// The ring was empty at the last look: what a connect became is known as far as it goes.
     drained: bool,
+}
+
+/// What a thread of the source's own says.
+pub enum Word {
+    /// A round of the self-test is over.
+    Proof(Traffic),
+    /// Something was found out of a process.
+    Found(Found),
+    /// Who holds sockets was found out.
+    Held(holders::Answer),
+}
+
+/// A record of the ring.
+enum Told {
+    Socket(Decoded),
+    Life(Life),
 }
 
 /// Counters as they stood when they were last told.
@@ -77,7 +113,7 @@ struct Losses {
 
 impl Live {
     /// Begins to read a loaded plan, whose hooks the self-test proves; `only` one namespace, and with
-    /// `loopback_aside` no TCP session with a loopback remote.
+    /// `loopback_aside` no TCP session with a loopback remote, and no exec and exit.
     #[must_use]
     pub fn new(loaded: Loaded, only: Option<u32>, loopback_aside: bool, proofs: Option<Proofs>) -> Self {
         let now = boot_now();
@@ -101,10 +137,15 @@ impl Live {
             loaded,
             only,
             loopback_aside,
-            processes: Processes::new(),
+            processes: Processes::researched(),
             flows: Flows::default(),
+            ends: Ends::default(),
+            on_stdio: OnStdio::default(),
+            exits: Exits::default(),
+            search: begin_search(),
             namespaces: BTreeMap::new(),
             own: BTreeMap::new(),
+            names: Names::default(),
             attempts: VecDeque::new(),
             losses,
             proofs,
@@ -123,12 +164,19 @@ impl Live {
     /// # Errors
     /// When the iterators fail.
     pub fn baseline(&mut self, out: &mut Vec<Event>) -> Result<(), LoadError> {
-        let found = self.read_sockets()?;
+        let at = boot_now();
+        self.processes.read_all(at, &mut self.facts);
+        self.names.read(at, &mut self.facts);
+        out.extend(self.facts.drain(..).map(|fact| Event { at, fact }));
+        let mut found = self.read_sockets()?;
         self.losses.unknown += found.unknown;
         let at = boot_now();
         for (netns, namespace) in found.namespaces {
             self.namespaces.insert(netns, namespace.path);
             self.tell_addresses(netns, namespace.own, at, out);
+        }
+        for (decoded, tasks) in &mut found.sockets {
+            self.watch_stdio(&mut decoded.event, tasks); // before the many others, for which there may be no room
         }
         for (mut decoded, tasks) in found.sockets {
             if decoded.remnant || self.is_aside(&decoded.event) {
@@ -138,6 +186,16 @@ impl Live {
             self.emit_seen(decoded, &tasks, out);
         }
         Ok(())
+    }
+
+    /// Has those looked at that a picture shows with a socket as their standard input, output or error: what the looks find is
+    /// told, until it is over, and what holds for a moment only is not.
+    fn watch_stdio(&mut self, event: &mut SocketEvent, holders: &[Task]) {
+        let SocketChange::Seen { stdio, .. } = &mut event.change else { return };
+        for user in stdio.take().unwrap_or_default() {
+            let task = holders.iter().find(|task| task.id == user.process);
+            task.into_iter().for_each(|task| self.processes.watch(task));
+        }
     }
 
     fn is_aside(&self, event: &SocketEvent) -> bool {
@@ -178,8 +236,9 @@ impl Live {
     }
 
     fn emit_seen(&mut self, decoded: Decoded, holders: &[Task], out: &mut Vec<Event>) {
+        self.end_before(&decoded, out);
         for task in holders {
-            self.processes.tell(task, &mut self.facts);
+            self.processes.tell(task, decoded.at, &mut self.facts);
         }
         self.push(decoded.event, decoded.at, out);
     }
@@ -189,11 +248,16 @@ impl Live {
         let mut records = 0;
         while records < BATCH {
             let Some(bytes) = self.loaded.ring.next() else { break };
-            let decoded = decode(&bytes);
+            let read = if bytes.len() == size_of::<Record>() {
+                decode(&bytes).map(Told::Socket)
+            } else {
+                lives::decode(&bytes).map(Told::Life)
+            };
             drop(bytes);
             records += 1;
-            match decoded {
-                Ok(decoded) => self.take(decoded, out),
+            match read {
+                Ok(Told::Socket(decoded)) => self.take(decoded, out),
+                Ok(Told::Life(life)) => self.take_life(&life, out),
                 Err(error) => {
                     tracing::debug!("{error}");
                     self.losses.unknown += 1;
@@ -204,12 +268,29 @@ impl Live {
         records
     }
 
+    fn take_life(&mut self, life: &Life, out: &mut Vec<Event>) {
+        let is_told = !self.loopback_aside && self.only.is_none_or(|only| life.netns == Some(only));
+        let is_end = matches!(life.change, LifeChange::Exit);
+        if is_end && self.search.is_some() && self.processes.has_acted(life.id) {
+            self.exits.add(life.at, life.id);
+        }
+        if is_told && is_end {
+            self.facts.extend(self.processes.life(life)); // it may be forgotten at its end
+        }
+        self.processes.take(life, &mut self.facts);
+        if is_told && !is_end {
+            self.facts.extend(self.processes.life(life));
+        }
+        out.extend(self.facts.drain(..).map(|fact| Event { at: life.at, fact }));
+    }
+
     fn take(&mut self, decoded: Decoded, out: &mut Vec<Event>) {
         if let Meaning::Attempt = decoded.meaning {
             self.attempts.push_back(decoded);
             return;
         }
-        let Decoded { at, event, meaning, task, remnant: _ } = decoded;
+        self.end_before(&decoded, out);
+        let Decoded { at, event, meaning, task, .. } = decoded;
         if !self.attempts.is_empty() && !event.protocol.is_datagram() {
             self.attempts.retain(|attempt| attempt.event.id != event.id);
         }
@@ -221,23 +302,42 @@ impl Live {
                 }
             }
             Meaning::Event => {
-                if event.protocol.is_datagram() && matches!(event.change, SocketChange::Close { .. }) {
-                    for rest in self.flows.close(&self.loaded.flows, event.id.0, at) {
-                        self.push(rest, at, out);
-                    }
+                if matches!(event.change, SocketChange::Close { .. }) {
+                    self.close(event, at, out);
+                } else {
+                    self.push(event, at, out);
                 }
-                self.push(event, at, out);
             }
-            Meaning::Attempt | Meaning::Seen | Meaning::Held => {}
+            Meaning::Attempt | Meaning::Seen | Meaning::Held(_) => {}
         }
     }
 
-    /// Tells process and namespace of an event before the event itself.
+    /// Tells that the socket is gone that lay where the record's does, if no record said so.
+    fn end_before(&mut self, decoded: &Decoded, out: &mut Vec<Event>) {
+        if let Some(end) = self.ends.take(decoded) {
+            tracing::debug!("socket {} has ended, which no hook told", end.id.0);
+            self.close(end, decoded.at, out);
+        }
+    }
+
+    fn close(&mut self, event: SocketEvent, at: BootNanos, out: &mut Vec<Event>) {
+        if event.protocol.is_datagram() {
+            for rest in self.flows.close(&self.loaded.flows, event.id.0, at) {
+                self.push(rest, at, out);
+            }
+        }
+        self.push(event, at, out);
+    }
+
+    /// Tells process, namespace and its name of an event before the event itself.
     fn introduce(&mut self, event: &SocketEvent, task: Option<&Task>, at: BootNanos, out: &mut Vec<Event>) {
         if let Some(task) = task {
-            self.processes.tell(task, &mut self.facts);
+            self.processes.tell(task, at, &mut self.facts);
         }
         let Some(netns) = event.netns else { return };
+        if !self.own.contains_key(&netns) || self.names.is_due(at) {
+            self.names.read(at, &mut self.facts);
+        }
         let local = event.local.map(|local| local.ip);
         let new_address = local.filter(|ip| !ip.is_unspecified() && !ip.is_loopback() && !ip.is_multicast());
         let known = self.own.get(&netns);
@@ -296,6 +396,43 @@ impl Live {
         }
     }
 
+    /// Processes that ended a while ago and had sockets, where it is time to look at what is left of these and all that the
+    /// kernel told of them was taken in.
+    pub fn ended(&mut self, now: BootNanos) -> Vec<ProcessId> {
+        if self.drained { self.exits.due(now) } else { Vec::new() }
+    }
+
+    /// Has looked for those who hold sockets that processes have left behind.
+    pub fn find_holders(&mut self, mut left: Vec<Left>) {
+        let Some(search) = self.search.as_ref().filter(|_| !left.is_empty()) else { return };
+        self.exits.give_up(left.len().saturating_sub(SEARCHED));
+        left.truncate(SEARCHED);
+        let count = left.len();
+        let paths = left.iter().filter_map(|socket| self.namespaces.get_key_value(&socket.netns));
+        let namespaces = paths.map(|(netns, path)| (*netns, path.clone())).collect();
+        if search.order(holders::Order { sockets: left, namespaces }) {
+            self.exits.ask();
+        } else {
+            self.exits.give_up(count);
+        }
+    }
+
+    /// Has what a process runs hashed.
+    pub fn hash(&mut self, id: ProcessId, now: BootNanos, out: &mut Vec<Event>) {
+        self.processes.hash(id, now, &mut self.facts);
+        out.extend(self.facts.drain(..).map(|fact| Event { at: now, fact }));
+    }
+
+    /// Tells what time would still have brought: no later [`Live::tick`] comes.
+    pub fn conclude(&mut self, now: BootNanos, out: &mut Vec<Event>) {
+        for event in self.flows.conclude(&self.loaded.flows, now) {
+            self.push(event, now, out);
+        }
+        for attempt in std::mem::take(&mut self.attempts) {
+            self.settle_attempt(attempt, out);
+        }
+    }
+
     /// A connect that sent no packet: without a route it has failed, with one it is put off (a fast
     /// open without data) or failed for a reason that cannot be seen from here.
     fn settle_attempt(&mut self, attempt: Decoded, out: &mut Vec<Event>) {
@@ -322,19 +459,79 @@ impl Live {
         let reread =
             (self.losses.pending + self.losses.pending_missed > 0).then_some(self.losses.reread_at + REREAD);
         let proof = self.proofs.as_ref().and_then(Proofs::next_due);
-        [attempt, self.flows.next_due(), reread, proof].into_iter().flatten().min()
+        [attempt, self.flows.next_due(), reread, proof, self.exits.next_due()].into_iter().flatten().min()
     }
 
-    /// The outcome of the self-test's next round; never, where there is none.
-    pub async fn proof(&mut self) -> Traffic {
-        match &mut self.proofs {
-            Some(proofs) => proofs.report().await,
-            None => std::future::pending().await,
+    /// What comes from the source's own threads next; never, where there are none.
+    pub async fn word(&mut self) -> Word {
+        let Self { proofs, processes, search, .. } = self;
+        let proof = async {
+            match proofs {
+                Some(proofs) => proofs.report().await,
+                None => std::future::pending().await,
+            }
+        };
+        let held = async {
+            match search {
+                Some(search) => search.answer().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            traffic = proof => Word::Proof(traffic),
+            answer = processes.answer() => Word::Found(answer),
+            answer = held => Word::Held(answer),
         }
     }
 
+    /// Takes in what came from a thread of its own.
+    pub fn heed(&mut self, word: Word, out: &mut Vec<Event>) {
+        match word {
+            Word::Proof(traffic) => self.judge(&traffic, out),
+            Word::Found(found) => match found {
+                Found::Program(answer) => {
+                    self.processes.found(*answer, &mut self.facts);
+                    let at = boot_now();
+                    out.extend(self.facts.drain(..).map(|fact| Event { at, fact }));
+                }
+                Found::Stdio(answer) => self.take_stdio(answer, out),
+            },
+            Word::Held(answer) => self.take_held(answer, out),
+        }
+    }
+
+    /// Tells that a process has a socket as its standard input, output or error, or has it there no more.
+    fn take_stdio(&mut self, answer: stdio::Answer, out: &mut Vec<Event>) {
+        let event = &answer.socket().event;
+        if self.only.is_some_and(|only| event.netns != Some(only)) {
+            return;
+        }
+        let (at, aside) = (boot_now(), self.is_aside(event));
+        if let stdio::Answer::Found { task, .. } = &answer {
+            self.processes.tell(task, at, &mut self.facts);
+        }
+        self.facts.extend(self.on_stdio.take(answer, aside));
+        out.extend(self.facts.drain(..).map(|fact| Event { at, fact }));
+    }
+
+    /// Tells who holds sockets, and the holders before.
+    fn take_held(&mut self, answer: holders::Answer, out: &mut Vec<Event>) {
+        let at = boot_now();
+        self.exits.answered(at, answer.took);
+        for (socket, tasks) in answer.held {
+            let mut holders = Vec::new();
+            for task in &tasks {
+                holders.extend(self.processes.tell_holder(task, at, &mut self.facts));
+            }
+            if !holders.is_empty() {
+                self.facts.push(Fact::Held { socket, holders });
+            }
+        }
+        out.extend(self.facts.drain(..).map(|fact| Event { at, fact }));
+    }
+
     /// Tells what a round of the self-test changed.
-    pub fn judge(&mut self, traffic: &Traffic, out: &mut Vec<Event>) {
+    fn judge(&mut self, traffic: &Traffic, out: &mut Vec<Event>) {
         let Some(proofs) = &mut self.proofs else { return };
         let told = proofs.judge(traffic, &self.loaded.hooks, &self.loaded.proof);
         let at = boot_now();
@@ -372,6 +569,8 @@ impl Live {
             (LostStage::Field, faults - self.losses.faults),
             (LostStage::State, state - self.losses.state),
             (LostStage::Record, self.losses.unknown - self.losses.told_unknown),
+            (LostStage::Process, self.processes.take_dropped()),
+            (LostStage::Research, self.processes.take_overflow() + self.exits.take_dropped()),
         ];
         for (stage, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
             let lost = Lost { stage, count, from: self.losses.since, to: now, resynced: false };
@@ -408,6 +607,12 @@ impl Live {
         self.losses.reread_at = to;
         Ok(())
     }
+}
+
+fn begin_search() -> Option<Search> {
+    Search::begin()
+        .map_err(|error| tracing::warn!("nobody looks for who holds inherited sockets: {error}"))
+        .ok()
 }
 
 /// Nanoseconds since boot, suspend included.

@@ -2,6 +2,8 @@
 //! recording.
 
 pub mod baseline;
+pub mod ends;
+pub mod exits;
 pub mod flows;
 pub mod live;
 pub mod namespaces;
@@ -12,12 +14,19 @@ pub mod proofs;
 pub mod replay;
 pub mod selftest;
 pub mod sockdiag;
-mod stat;
+pub(crate) mod stat;
+pub mod stdio;
 
-use self::{live::Live, poll::Poll, selftest::Traffic};
+use self::{
+    live::{Live, Word},
+    poll::Poll,
+};
 use crate::{
     bpf::loader::LoadError,
-    model::event::{BootNanos, Event},
+    model::{
+        event::{BootNanos, Event, ProcessId},
+        host::Left,
+    },
 };
 
 /// The running kernel as it can be watched here: what the one loop asks.
@@ -67,6 +76,14 @@ impl Source {
         }
     }
 
+    /// Tells what time would still have brought: the end has come.
+    pub fn conclude(&mut self, now: BootNanos, out: &mut Vec<Event>) {
+        match self {
+            Self::Hooks(live) => live.conclude(now, out),
+            Self::Poll(_) => {}
+        }
+    }
+
     /// When [`Source::tick`] has something to do next.
     #[must_use]
     pub fn next_due(&self) -> Option<BootNanos> {
@@ -76,19 +93,44 @@ impl Source {
         }
     }
 
-    /// The outcome of the self-test's next round.
-    pub async fn proof(&mut self) -> Traffic {
+    /// What comes from the source's own threads next.
+    pub async fn word(&mut self) -> Word {
         match self {
-            Self::Hooks(live) => live.proof().await,
+            Self::Hooks(live) => live.word().await,
             Self::Poll(_) => std::future::pending().await,
         }
     }
 
-    /// Tells what a round of the self-test changed.
-    pub fn judge(&mut self, traffic: &Traffic, out: &mut Vec<Event>) {
+    /// Takes in what came from a thread of its own.
+    pub fn heed(&mut self, word: Word, out: &mut Vec<Event>) {
         match self {
-            Self::Hooks(live) => live.judge(traffic, out),
+            Self::Hooks(live) => live.heed(word, out),
             Self::Poll(_) => {}
+        }
+    }
+
+    /// Processes that ended a while ago and had sockets: whoever knows what is left of these has [`Source::find_holders`]
+    /// find out who holds it. None where it is not time yet, and none without hooks, whose readings tell holders anyhow.
+    pub fn ended(&mut self, now: BootNanos) -> Vec<ProcessId> {
+        match self {
+            Self::Hooks(live) => live.ended(now),
+            Self::Poll(_) => Vec::new(),
+        }
+    }
+
+    /// Has looked for those who hold sockets that processes have left behind.
+    pub fn find_holders(&mut self, left: Vec<Left>) {
+        match self {
+            Self::Hooks(live) => live.find_holders(left),
+            Self::Poll(_) => {}
+        }
+    }
+
+    /// Has what a process runs hashed; the answer comes as every other about it does.
+    pub fn hash(&mut self, id: ProcessId, now: BootNanos, out: &mut Vec<Event>) {
+        match self {
+            Self::Hooks(live) => live.hash(id, now, out),
+            Self::Poll(poll) => poll.hash(id, now, out),
         }
     }
 

@@ -1,11 +1,14 @@
-//! Network namespaces: finding those that can be reached, and doing a thing inside one.
+//! Network namespaces: finding those that can be reached, what they are called, and doing a thing inside one.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io,
     net::{IpAddr, SocketAddr},
-    os::{fd::AsFd, unix::fs::MetadataExt},
+    os::{
+        fd::AsFd,
+        unix::{ffi::OsStrExt, fs::MetadataExt},
+    },
     path::{Path, PathBuf},
 };
 
@@ -14,7 +17,22 @@ use rustix::{
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
 
-use crate::model::address::canonical;
+use crate::{
+    model::{
+        address::canonical,
+        event::{BootNanos, Fact},
+    },
+    sink::escape::escape,
+};
+
+/// Folders in which namespaces have names, and what goes before the names: those of `ip netns` and of most runtimes of containers
+/// first, then Docker's, where a name is the end of a container's `SandboxKey`.
+const NAMED: [(&str, &str); 3] =
+    [("/run/netns", ""), ("/var/run/netns", ""), ("/run/docker/netns", "docker/")];
+/// Docker's name for the namespace of the machine itself.
+const DOCKERS_HOST: &str = "docker/default";
+/// Names are read again at most this often: nanoseconds.
+const READ_NAMES: BootNanos = 1_000_000_000;
 
 /// Every network namespace that a task is in or that is mounted, by inode number, with the path to it that is
 /// likely to last longest: a mount, a process's first thread, any other thread. The self-test's is not among
@@ -45,6 +63,62 @@ pub fn reachable() -> BTreeMap<u32, PathBuf> {
 /// A process has more threads than its first: each is a link of its folder, after the two of every folder.
 fn has_threads(tasks: &Path) -> bool {
     fs::metadata(tasks).is_ok_and(|metadata| metadata.nlink() != 3)
+}
+
+/// What network namespaces are called, escaped, by inode number. One without a name is not among them; of several names the
+/// first counts.
+#[must_use]
+pub fn names() -> BTreeMap<u32, String> {
+    let Ok(nsfs) = device() else { return BTreeMap::new() };
+    let mut found = BTreeMap::new();
+    for (folder, prefix) in NAMED {
+        names_in(Path::new(folder), prefix, nsfs, &mut found);
+    }
+    found
+}
+
+fn names_in(folder: &Path, prefix: &str, nsfs: u64, found: &mut BTreeMap<u32, String>) {
+    let mut names: Vec<_> =
+        fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect();
+    names.sort_unstable();
+    for name in names {
+        let shown = format!("{prefix}{}", escape(name.as_bytes()));
+        if shown != DOCKERS_HOST
+            && let Ok(number) = inode_on(&folder.join(name), nsfs)
+        {
+            found.entry(number).or_insert(shown);
+        }
+    }
+}
+
+/// The names of namespaces as they were told last. The number of one that is gone is given to another, so they are read
+/// again while sockets act.
+#[derive(Debug, Default)]
+pub struct Names {
+    told: BTreeMap<u32, String>,
+    next: BootNanos,
+}
+
+impl Names {
+    /// True when they were read a while ago.
+    #[must_use]
+    pub fn is_due(&self, now: BootNanos) -> bool {
+        now >= self.next
+    }
+
+    /// Reads them, and tells those that are not as they were told.
+    pub fn read(&mut self, now: BootNanos, facts: &mut Vec<Fact>) {
+        self.next = now.saturating_add(READ_NAMES);
+        self.take(names(), facts);
+    }
+
+    fn take(&mut self, found: BTreeMap<u32, String>, facts: &mut Vec<Fact>) {
+        let gone = self.told.keys().filter(|netns| !found.contains_key(netns));
+        facts.extend(gone.map(|netns| Fact::Namespace { netns: *netns, name: None }));
+        let new = found.iter().filter(|(netns, name)| self.told.get(netns) != Some(name));
+        facts.extend(new.map(|(netns, name)| Fact::Namespace { netns: *netns, name: Some(name.clone()) }));
+        self.told = found;
+    }
 }
 
 /// Inode number of the namespace that a path names.
@@ -161,5 +235,43 @@ mod tests {
     #[test]
     fn a_file_that_is_no_namespace_is_refused() {
         assert!(inode(Path::new("/etc/passwd")).is_err());
+    }
+
+    #[test]
+    fn a_namespace_is_called_by_the_first_name_that_leads_to_it() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["b\u{1b}", "a\u{1b}"] {
+            std::os::unix::fs::symlink("/proc/self/ns/net", folder.path().join(name)).unwrap();
+        }
+        fs::write(folder.path().join("0"), "what is left when a mount is gone").unwrap();
+        let mut found = BTreeMap::new();
+        names_in(folder.path(), "docker/", device().unwrap(), &mut found);
+        let own = inode(Path::new("/proc/self/ns/net")).unwrap();
+        assert_eq!(found, BTreeMap::from([(own, r"docker/a\x1b".to_owned())]));
+        names_in(Path::new("/nowhere"), "", 0, &mut found);
+        assert_eq!(found.len(), 1);
+    }
+
+    #[test]
+    fn only_names_that_are_new_or_gone_are_told() {
+        let told = |netns, name: Option<&str>| Fact::Namespace { netns, name: name.map(str::to_owned) };
+        let mut names = Names::default();
+        for (found, expected) in [
+            (vec![(1, "a"), (2, "b")], vec![told(1, Some("a")), told(2, Some("b"))]),
+            (vec![(1, "a"), (2, "b")], vec![]),
+            (vec![(2, "c"), (3, "a")], vec![told(1, None), told(2, Some("c")), told(3, Some("a"))]),
+        ] {
+            let mut facts = Vec::new();
+            names.take(found.into_iter().map(|(netns, name)| (netns, name.to_owned())).collect(), &mut facts);
+            assert_eq!(facts, expected);
+        }
+    }
+
+    #[test]
+    fn names_are_read_again_after_a_while() {
+        let mut names = Names::default();
+        assert!(names.is_due(0));
+        names.read(5, &mut Vec::new());
+        assert!(!names.is_due(5 + READ_NAMES - 1) && names.is_due(5 + READ_NAMES));
     }
 }

@@ -4,6 +4,9 @@
 
 use std::collections::BTreeMap;
 
+/// A longer name is none (`LOGIN_NAME_MAX` of `limits.h`, less its NUL): bytes.
+const LONGEST: usize = 255;
+
 /// The users that a passwd file names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Users {
@@ -13,7 +16,7 @@ pub struct Users {
 impl Users {
     /// Reads the text of a passwd file. The first line of a uid gives its name, as with getpwuid(3).
     ///
-    /// Lines that are not `name:password:uid:…` with a name in UTF-8 and a decimal uid are passed over, and so are
+    /// Lines that are not `name:password:uid:…` with a name in UTF-8 of at most 255 bytes and a decimal uid are passed over, and so are
     /// the `+` and `-` lines of NIS. A name is kept as it stands: whoever shows it escapes it.
     pub fn parse(text: &[u8]) -> Self {
         let mut names = BTreeMap::new();
@@ -32,7 +35,7 @@ impl Users {
 fn parse_line(line: &[u8]) -> Option<(u32, &str)> {
     let mut fields = str::from_utf8(line).ok()?.split(':');
     let (name, _password, uid) = (fields.next()?, fields.next()?, fields.next()?);
-    let is_name = !name.is_empty() && !name.starts_with(['+', '-', '#']);
+    let is_name = (1..=LONGEST).contains(&name.len()) && !name.starts_with(['+', '-', '#']);
     let is_decimal = uid.bytes().all(|byte| byte.is_ascii_digit());
     (is_name && is_decimal).then(|| uid.parse().ok().map(|uid| (uid, name))).flatten()
 }
@@ -64,6 +67,13 @@ mod tests {
                      \xff:x:7:\nempty:x::\ngood:x:8";
         let users = Users::parse(text);
         assert_eq!(users.names.into_iter().collect::<Vec<_>>(), [(8, "good".into())]);
+    }
+
+    #[test]
+    fn a_name_of_any_length_is_not_taken() {
+        let name = "n".repeat(LONGEST);
+        let users = Users::parse(format!("{name}:x:1:\nn{name}:x:2:\n").as_bytes());
+        assert_eq!((users.name(1), users.name(2)), (Some(name.as_str()), None));
     }
 
     proptest! {

@@ -12,13 +12,15 @@ use std::{
 use super::{
     baseline::Baseline,
     live::{boot_now, cpu_time},
+    namespaces::Names,
     processes::Processes,
     sockdiag,
 };
 use crate::{
     bpf::decode::{Decoded, Task},
     model::event::{
-        BootNanos, Coverage, Event, Fact, Lost, LostStage, SocketChange, SocketEvent, SocketId, State,
+        BootNanos, Coverage, Event, Fact, Lost, LostStage, ProcessId, SocketChange, SocketEvent, SocketId,
+        State,
     },
 };
 
@@ -33,6 +35,7 @@ pub struct Poll {
     only: Option<u32>,
     processes: Processes,
     own: BTreeMap<u32, BTreeSet<IpAddr>>,
+    names: Names,
     known: Known,
     next: BootNanos,
     /// Records of one reading that were not understood, as far as they were told.
@@ -52,6 +55,7 @@ impl Poll {
             only,
             processes: Processes::new(),
             own: BTreeMap::new(),
+            names: Names::default(),
             known: Known::default(),
             next: next(begun, cpu_time() - used),
             unknown: 0,
@@ -86,6 +90,13 @@ impl Poll {
         self.tell(found, boot_now(), out);
     }
 
+    /// Hashes what a process runs.
+    pub fn hash(&mut self, id: ProcessId, now: BootNanos, out: &mut Vec<Event>) {
+        let mut facts = Vec::new();
+        self.processes.hash(id, now, &mut facts);
+        out.extend(facts.into_iter().map(|fact| Event { at: now, fact }));
+    }
+
     /// When [`Poll::tick`] has something to do next.
     #[must_use]
     pub fn next_due(&self) -> BootNanos {
@@ -93,6 +104,9 @@ impl Poll {
     }
 
     fn tell(&mut self, found: Baseline, at: BootNanos, out: &mut Vec<Event>) {
+        let mut facts = Vec::new();
+        self.names.read(at, &mut facts);
+        out.extend(facts.into_iter().map(|fact| Event { at, fact }));
         for (netns, namespace) in found.namespaces {
             if self.own.get(&netns) != Some(&namespace.own) {
                 let own = namespace.own.iter().copied().collect();
@@ -102,10 +116,11 @@ impl Poll {
         }
         for (event, tasks) in self.known.differences(found.sockets, &found.waiting) {
             let mut facts = Vec::new();
-            tasks.iter().for_each(|task| self.processes.tell(task, &mut facts));
+            tasks.iter().for_each(|task| self.processes.tell(task, at, &mut facts));
             facts.push(Fact::Socket(event));
             out.extend(facts.into_iter().map(|fact| Event { at, fact }));
         }
+        self.processes.forget_untold();
         if found.unknown > self.unknown {
             let count = found.unknown - self.unknown;
             let lost = Lost { stage: LostStage::Record, count, from: at, to: at, resynced: false };
@@ -151,11 +166,13 @@ impl Known {
             present.insert(id);
             let waits = waiting.contains(&id);
             let socket = Socket { event, waits, absent: false };
-            let change = match self.0.get(&id) {
-                None => Some(socket.event.change.clone()),
-                Some(before) => change(before, &socket),
-            };
-            told.extend(change.map(|change| (SocketEvent { change, ..socket.event.clone() }, tasks)));
+            let before = self.0.get(&id);
+            let step = before.and_then(|before| step(before, &socket));
+            told.extend(step.map(|change| (SocketEvent { change, ..socket.event.clone() }, tasks.clone())));
+            // Other processes hold it, or have it elsewhere.
+            if before.is_none_or(|before| before.event.change != socket.event.change) {
+                told.push((socket.event.clone(), tasks));
+            }
             self.0.insert(id, socket);
         }
         told.extend(self.gone(&present, &over).into_iter().map(|event| (event, Vec::new())));
@@ -180,19 +197,16 @@ impl Known {
     }
 }
 
-/// What two readings of one socket show to have happened between them.
-fn change(before: &Socket, now: &Socket) -> Option<SocketChange> {
+/// What two readings of one socket show it to have done between them.
+fn step(before: &Socket, now: &Socket) -> Option<SocketChange> {
     let (was, is) = (&before.event, &now.event);
     if was.protocol.is_datagram() {
-        if is.remote.is_some() && was.remote != is.remote {
-            return Some(SocketChange::Connect);
-        }
+        (is.remote.is_some() && was.remote != is.remote).then_some(SocketChange::Connect)
     } else if before.waits && !now.waits {
-        return Some(SocketChange::Accept);
-    } else if was.state == State::SynSent && is.state != State::SynSent {
-        return Some(SocketChange::Established);
+        Some(SocketChange::Accept)
+    } else {
+        (was.state == State::SynSent && is.state != State::SynSent).then_some(SocketChange::Established)
     }
-    (was.change != is.change).then(|| is.change.clone()) // other processes hold it
 }
 
 fn coverage(unread: &[String]) -> Vec<Coverage> {
@@ -236,7 +250,7 @@ mod tests {
     use super::*;
     use crate::{
         bpf::decode::Meaning,
-        model::event::{Attribution, Endpoint, Family, ProcessId, Protocol},
+        model::event::{Attribution, Endpoint, Family, ProcessId, Protocol, Stdio},
     };
 
     fn socket(id: u64, protocol: Protocol, state: State, remote: Option<u16>) -> (Decoded, Vec<Task>) {
@@ -244,7 +258,7 @@ mod tests {
         let process = ProcessId { pid: 7, started: 1 };
         let event = SocketEvent {
             id: SocketId(id),
-            change: SocketChange::Seen { holders: vec![process] },
+            change: SocketChange::Seen { holders: vec![process], stdio: None },
             netns: Some(1),
             protocol,
             family: Family::Ipv4,
@@ -256,7 +270,7 @@ mod tests {
             process: Some((process, Attribution::Holder)),
         };
         let remnant = state == State::TimeWait;
-        (Decoded { at: 5, event, meaning: Meaning::Seen, task: None, remnant }, Vec::new())
+        (Decoded { at: 5, event, meaning: Meaning::Seen, task: None, remnant, address: None }, Vec::new())
     }
 
     fn told(
@@ -314,6 +328,30 @@ mod tests {
         ];
         let steps = [(1, SocketChange::Established), (2, SocketChange::Accept), (3, SocketChange::Connect)];
         assert_eq!(told(&mut known, after, &[]), steps);
+    }
+
+    #[test]
+    fn who_has_a_socket_there_is_told_beside_a_step_and_when_that_is_over() {
+        let mut known = Known::default();
+        let shell = |state, users: &[u32]| {
+            let mut shell = socket(1, Protocol::Tcp, state, Some(443));
+            let on = |pid| Stdio {
+                socket: SocketId(1),
+                process: ProcessId { pid, started: 1 },
+                descriptors: vec![0],
+            };
+            let stdio = Some(users.iter().copied().map(on).collect());
+            let change = SocketChange::Seen { holders: Vec::new(), stdio };
+            shell.0.event.change = change.clone();
+            (shell, change)
+        };
+        told(&mut known, vec![shell(State::SynSent, &[]).0], &[]);
+        let (begun, is_there) = shell(State::Established, &[7]);
+        let expected = [(1, SocketChange::Established), (1, is_there)];
+        assert_eq!(told(&mut known, vec![begun.clone()], &[]), expected);
+        assert_eq!(told(&mut known, vec![begun], &[]), []);
+        let (over, is_gone) = shell(State::Established, &[]);
+        assert_eq!(told(&mut known, vec![over], &[]), [(1, is_gone)]);
     }
 
     #[test]

@@ -12,7 +12,11 @@ use std::{
 };
 
 use crate::{
-    model::event::{Degraded, Event, Fact, PolicyFile, Process, Start},
+    model::{
+        belongs::Belongs,
+        event::{Degraded, Event, Fact, PolicyFile, Process, Start},
+        provenance::{Package, Provenance, Script},
+    },
     sink::{
         escape::escape,
         recording::{FORMAT, Header},
@@ -68,12 +72,16 @@ fn texts(fact: &Fact) -> impl Iterator<Item = &str> {
         Fact::Start(start) => start_texts(start),
         Fact::Policy(PolicyFile { path, .. }) => vec![path],
         Fact::Process(process) => process_texts(process),
+        Fact::Life(life) => process_texts(&life.process),
+        Fact::Namespace { name, .. } => name.iter().collect(),
         Fact::Degraded(degraded) => degraded_texts(degraded),
         Fact::Clock(_)
         | Fact::Services(_)
         | Fact::Addresses { .. }
         | Fact::Forget(_)
         | Fact::Socket(_)
+        | Fact::Stdio(_)
+        | Fact::Held { .. }
         | Fact::Reread { .. }
         | Fact::Ready
         | Fact::Lost(_)
@@ -97,7 +105,30 @@ fn degraded_texts(degraded: &Degraded) -> Vec<&String> {
 fn process_texts(process: &Process) -> Vec<&String> {
     let own = [&process.comm, &process.exe, &process.user, &process.unknown];
     let lineage = process.lineage.iter().flat_map(|ancestor| [&ancestor.comm, &ancestor.exe]);
-    own.into_iter().chain(lineage).flatten().chain(process.args.iter().flatten()).collect()
+    let belongs = process.belongs.as_deref().into_iter().flat_map(belongs_texts);
+    let found = process.provenance.iter().flat_map(provenance_texts);
+    let own = own.into_iter().chain(lineage).flatten();
+    own.chain(process.args.iter().flatten()).chain(belongs).chain(found).collect()
+}
+
+fn provenance_texts(provenance: &Provenance) -> Vec<&String> {
+    let Provenance { file: _, open_folder, package, script, layer: _, sha256: _ } = provenance;
+    let package = match package {
+        Package::Owned { name, state: _, believed: _ } => Some(name),
+        Package::Unknown | Package::None => None,
+    };
+    let script = match script.as_deref() {
+        Some(Script::File { path, found }) => [vec![path], provenance_texts(found)].concat(),
+        Some(Script::Module(name)) => vec![name],
+        None => Vec::new(),
+    };
+    open_folder.iter().chain(package).chain(script).collect()
+}
+
+fn belongs_texts(belongs: &Belongs) -> impl Iterator<Item = &String> {
+    let Belongs { login_uid: _, login_user, session: _, cgroup, unit, user_unit, container } = belongs;
+    let container = container.iter().map(|container| &container.id);
+    [login_user, cgroup, unit, user_unit].into_iter().flatten().chain(container)
 }
 
 /// Whether something is left to escape, backslashes aside: in escaped text they are escapes themselves.

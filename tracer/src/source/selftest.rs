@@ -1,4 +1,4 @@
-//! The self-test's traffic: TCP and UDP over loopback, in a network namespace of its own, on a thread of its
+//! The self-test's traffic: a process, and TCP and UDP over loopback, in a network namespace of its own, on a thread of its
 //! own. What it proves is decided in `proofs`.
 //!
 //! The namespace has no name and no mount; it goes with the thread. The programs tell nothing of it but that
@@ -9,6 +9,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::{AsFd, AsRawFd},
     path::Path,
+    process::{Command, Stdio},
     sync::mpsc,
     thread,
     time::Duration,
@@ -131,6 +132,7 @@ fn raise_loopback() -> io::Result<()> {
 /// Everything that a hook can see, once for each family.
 fn traffic() -> io::Result<Exercised> {
     let v4 = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    process()?;
     tcp(v4)?;
     udp(v4)?;
     let v6 = IpAddr::V6(Ipv6Addr::LOCALHOST);
@@ -140,6 +142,13 @@ fn traffic() -> io::Result<Exercised> {
     tcp(v6)?;
     udp(v6)?;
     Ok(Exercised { v6: true })
+}
+
+/// A process is born, becomes another program, which is the tracer itself, and ends.
+fn process() -> io::Result<()> {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().map(drop)
 }
 
 /// A listener, a connection to it, the accept with the peer's name asked for, a byte each way, the ends.

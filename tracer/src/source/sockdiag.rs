@@ -8,6 +8,7 @@ mod holders;
 mod tests;
 
 use std::{
+    cell::OnceCell,
     collections::{BTreeMap, BTreeSet},
     fs, io,
     net::IpAddr,
@@ -15,7 +16,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use self::dump::{Entry, dump};
+use self::{
+    dump::{Entry, dump},
+    holders::Held,
+};
 use super::{
     baseline::{self, Baseline, Namespace},
     live::boot_now,
@@ -23,7 +27,10 @@ use super::{
 };
 use crate::{
     bpf::decode::{Decoded, Meaning, Task},
-    model::event::{Attribution, BootNanos, Family, Protocol, SocketChange, SocketEvent, SocketId, State},
+    model::{
+        event::{Attribution, BootNanos, Family, Protocol, SocketChange, SocketEvent, SocketId, State},
+        host::Left,
+    },
 };
 
 /// Reads everything once; `only` restricts it to one namespace. Beside it stands in sentences what
@@ -49,6 +56,70 @@ pub fn name_all() {
     }
 }
 
+/// The sockets of the namespace that a path names, by inode; those without one belong to no descriptor.
+///
+/// # Errors
+/// When the namespace cannot be entered, or its sockets cannot be read.
+pub fn of_namespace(path: &Path) -> io::Result<Vec<(u32, Decoded)>> {
+    let number = namespaces::inode(path)?;
+    let tables = inside(number, path, || Ok(Tables::read(path)))?;
+    let Tables { at, entries, ports, .. } = tables;
+    let decoded = |(protocol, entry): (Protocol, Entry)| {
+        (entry.inode, decoded(number, at, protocol, ports.as_ref(), &entry))
+    };
+    Ok(entries.into_iter().map(decoded).filter(|(inode, _)| *inode != 0).collect())
+}
+
+/// Who has a descriptor of these sockets now, in the order of the pids; nothing of a socket that is gone, or that only the
+/// kernel still has. `paths` name the sockets' namespaces, as far as they are still good.
+#[must_use]
+pub fn who_holds(sockets: &[Left], paths: &BTreeMap<u32, PathBuf>) -> Vec<(SocketId, Vec<Task>)> {
+    let wanted: BTreeSet<SocketId> = sockets.iter().map(|socket| socket.id).collect();
+    let tables: BTreeSet<_> = sockets.iter().map(|at| (at.netns, (at.protocol, at.family))).collect();
+    let mut by_namespace: BTreeMap<u32, Vec<(Protocol, Family)>> = BTreeMap::new();
+    tables.into_iter().for_each(|(netns, table)| by_namespace.entry(netns).or_default().push(table));
+    let mut inodes = BTreeMap::new();
+    let reachable = OnceCell::new();
+    for (netns, tables) in by_namespace {
+        let is_it = |path: &&PathBuf| namespaces::inode(path).is_ok_and(|number| number == netns);
+        let known = paths.get(&netns).filter(is_it);
+        let path = known.or_else(|| reachable.get_or_init(namespaces::reachable).get(&netns));
+        let Some(path) = path else { continue }; // nobody is in it any more
+        match inside(netns, path, || Ok(held(&tables))) {
+            Ok(found) => inodes.extend(found.into_iter().filter(|(_, id)| wanted.contains(id))),
+            Err(error) => tracing::debug!("network namespace {netns} ({}): {error}", path.display()),
+        }
+    }
+    if inodes.is_empty() {
+        return Vec::new(); // they were closed with their process: no other need be asked
+    }
+    let (mut holders, unread) = holders::of(&inodes.keys().copied().collect());
+    unread.iter().for_each(|what| tracing::debug!("not read: {what}"));
+    let held = inodes.into_iter().filter_map(|(inode, id)| Some((id, holders.remove(&inode)?.tasks)));
+    let mut held: Vec<_> = held.collect();
+    held.sort_unstable_by_key(|(id, _)| *id);
+    held
+}
+
+/// The sockets to which a descriptor leads, by inode, in tables of the calling thread's namespace.
+fn held(tables: &[(Protocol, Family)]) -> Vec<(u32, SocketId)> {
+    let mut found = Vec::new();
+    for (protocol, family) in tables {
+        match dump(*protocol, *family) {
+            Ok(answer) => found.extend(answer.entries.iter().map(|entry| (entry.inode, entry.id))),
+            Err(error) => tracing::debug!("{} sockets: {error}", protocol.as_str()),
+        }
+    }
+    found.retain(|(inode, _)| *inode != 0);
+    found
+}
+
+/// Does something in a namespace. One's own needs no privilege, where entering even that does.
+fn inside<T: Send>(netns: u32, path: &Path, job: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    let own = namespaces::inode(Path::new("/proc/thread-self/ns/net")).ok();
+    if own == Some(netns) { job() } else { namespaces::inside(path, job) }
+}
+
 /// What one namespace told.
 struct Tables {
     at: BootNanos,
@@ -61,7 +132,6 @@ struct Tables {
 }
 
 fn tables(only: Option<u32>, unread: &mut Vec<String>) -> Vec<(u32, Tables)> {
-    let own = namespaces::inode(Path::new("/proc/thread-self/ns/net")).ok();
     let mut reachable = namespaces::reachable();
     reachable.retain(|number, _| only.is_none_or(|only| only == *number));
     if reachable.is_empty() {
@@ -74,10 +144,7 @@ fn tables(only: Option<u32>, unread: &mut Vec<String>) -> Vec<(u32, Tables)> {
     }
     let mut all = Vec::new();
     for (number, path) in reachable {
-        let read = || Ok(Tables::read(&path));
-        // One's own needs no privilege, where entering even that does.
-        let tables = if own == Some(number) { read() } else { namespaces::inside(&path, read) };
-        match tables {
+        match inside(number, &path, || Ok(Tables::read(&path))) {
             Ok(tables) => all.push((number, tables)),
             Err(error) => {
                 unread.push(format!("network namespace {number} ({}): {error}", path.display()));
@@ -159,10 +226,9 @@ impl Found {
         let (mut holders, unread) = holders::of(&inodes);
         self.unread.extend(unread);
         for (inode, mut decoded) in self.sockets.into_values() {
-            let tasks: Vec<Task> = holders.remove(&inode).unwrap_or_default();
-            let ids = tasks.iter().map(|task| task.id);
-            decoded.event.process = ids.clone().next().map(|id| (id, Attribution::Holder));
-            decoded.event.change = SocketChange::Seen { holders: ids.collect() };
+            let Held { tasks, stdio } = holders.remove(&inode).unwrap_or_default();
+            decoded.event.process = tasks.first().map(|task| (task.id, Attribution::Holder));
+            decoded.event.change = baseline::seen(decoded.event.id, &tasks, stdio);
             self.baseline.sockets.push((decoded, tasks));
         }
         baseline::sort(&mut self.baseline.sockets);
@@ -180,7 +246,7 @@ fn decoded(
     let outside = ports.is_some_and(|ports| !ports.contains(&entry.local.port));
     let event = SocketEvent {
         id: entry.id,
-        change: SocketChange::Seen { holders: Vec::new() },
+        change: SocketChange::Seen { holders: Vec::new(), stdio: None },
         netns: Some(netns),
         protocol,
         family: entry.family,
@@ -192,5 +258,5 @@ fn decoded(
         process: None,
     };
     let remnant = matches!(event.state, State::TimeWait | State::NewSynRecv);
-    Decoded { at, event, meaning: Meaning::Seen, task: None, remnant }
+    Decoded { at, event, meaning: Meaning::Seen, task: None, remnant, address: None }
 }

@@ -76,6 +76,12 @@ mod tests {
                 "active-without-remote",
                 "unknown-service",
                 "loopback-relay",
+                "deleted-executable",
+                "memory-executable",
+                "temp-executable",
+                "unpackaged-executable",
+                "modified-executable",
+                "shell-on-socket",
             ]
         );
     }

@@ -3,6 +3,7 @@
 
 use super::{
     policy::{Kind, Policy, Subject},
+    provenance,
     services::{ServiceProtocol, Services},
 };
 use crate::{
@@ -20,6 +21,8 @@ use crate::{
 pub struct Evidence {
     /// What the rule alone would come to; nothing when it only adds to what others say.
     pub verdict: Option<Verdict>,
+    /// Makes what the others say research suspicious.
+    pub raises: bool,
     /// One sentence; empty where nobody will read it, see [`Facts::says`].
     pub why: String,
 }
@@ -28,14 +31,34 @@ impl Evidence {
     /// A word that leads to a verdict.
     #[must_use]
     pub fn leads_to(verdict: Verdict, why: String) -> Self {
-        Self { verdict: Some(verdict), why }
+        Self { verdict: Some(verdict), raises: false, why }
     }
 
     /// A word that only adds to what others say.
     #[must_use]
     pub fn adds(why: String) -> Self {
-        Self { verdict: None, why }
+        Self { verdict: None, raises: false, why }
     }
+
+    /// A word that makes research suspicious, and alone comes to nothing.
+    #[must_use]
+    pub fn raises(why: String) -> Self {
+        Self { verdict: None, raises: true, why }
+    }
+}
+
+/// What accounts for a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason<'a> {
+    /// The policy entry of this name.
+    Entry(&'a str),
+    /// The program is an intact one of an installed package, and a service of this system runs it; both names are escaped.
+    Provenance {
+        /// The package.
+        package: &'a str,
+        /// The service's unit.
+        unit: &'a str,
+    },
 }
 
 /// A session or flow with one remote.
@@ -80,8 +103,8 @@ pub struct Facts<'a> {
     pub owner: Option<&'a Process>,
     /// Its TCP session, or the UDP flow that most asks for a look.
     pub session: Option<Session<'a>>,
-    /// The policy entry that explains it as a listener or UDP server.
-    pub explained: Option<&'a str>,
+    /// What explains it as a listener or UDP server.
+    pub explained: Option<Reason<'a>>,
     /// The TCP listener on its port, for a UDP server; one of the same owner first.
     pub twin: Option<Twin<'a>>,
     /// A session with a real remote that the owner of this loopback listener holds.
@@ -93,13 +116,18 @@ pub struct Facts<'a> {
 impl<'a> Facts<'a> {
     /// Gathers what is known.
     #[must_use]
-    pub fn gather(socket: &'a Socket, host: &'a Host, policy: &'a Policy, services: &'a Services) -> Self {
+    pub fn gather(
+        socket: &'a Socket,
+        host: &'a Host,
+        expected: Expected<'a>,
+        services: &'a Services,
+    ) -> Self {
         let owner = socket.owner.as_deref();
-        let context = Context { socket, owner, host, policy };
+        let context = Context { socket, owner, host, expected };
         let explained = if socket.is_listener() {
-            context.explain(Kind::Listener, None)
+            context.explain_port(Kind::Listener)
         } else if socket.is_udp_server() {
-            context.explain(Kind::Udp, None)
+            context.explain_port(Kind::Udp)
         } else {
             None
         };
@@ -147,25 +175,45 @@ impl<'a> Facts<'a> {
     }
 }
 
+/// What is expected on this host.
+#[derive(Clone, Copy)]
+pub struct Expected<'a> {
+    /// By name.
+    pub policy: &'a Policy,
+    /// Also the ports of programs by their provenance.
+    pub provenance: bool,
+}
+
 /// What gathering needs at hand.
 struct Context<'a> {
     socket: &'a Socket,
     owner: Option<&'a Process>,
     host: &'a Host,
-    policy: &'a Policy,
+    expected: Expected<'a>,
 }
 
 impl<'a> Context<'a> {
+    /// A policy entry comes first.
+    fn explain_port(&self, kind: Kind) -> Option<Reason<'a>> {
+        let entry = self.explain(kind, None).map(Reason::Entry);
+        let owner = self.owner.filter(|_| self.expected.provenance);
+        entry.or_else(|| provenance::explain(owner?))
+    }
+
     fn explain(
         &self,
         kind: Kind,
         session: Option<(Option<Direction>, Endpoint, RemoteClass)>,
     ) -> Option<&'a str> {
-        self.policy.explain(&Subject {
+        let belongs = self.owner.and_then(|owner| owner.belongs.as_deref());
+        self.expected.policy.explain(&Subject {
             kind,
             exe: self.owner.and_then(|owner| owner.exe.as_deref()),
             user: self.owner.and_then(|owner| owner.user.as_deref()),
             uid: self.owner.and_then(|owner| owner.uid),
+            unit: belongs.and_then(|belongs| belongs.unit.as_deref()),
+            user_unit: belongs.and_then(|belongs| belongs.user_unit.as_deref()),
+            container: belongs.and_then(|belongs| belongs.container.as_ref()),
             direction: session.and_then(|(direction, ..)| direction),
             local_port: self.socket.local.port,
             remote: session.map(|(_, remote, class)| (remote.ip, remote.port, class)),
@@ -244,7 +292,7 @@ pub fn service_protocol(protocol: Protocol) -> ServiceProtocol {
 /// Same process, or same executable (path, device and inode) and user. Never by comm, which a
 /// process sets itself.
 fn same_owner(a: &Socket, b: &Socket) -> Option<bool> {
-    if a.holders.iter().any(|holder| b.holders.contains(holder)) {
+    if a.holders.iter().any(|holder| b.is_held_by(holder.id)) {
         return Some(true);
     }
     let (a, b) = (a.owner.as_deref()?, b.owner.as_deref()?);

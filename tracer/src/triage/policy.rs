@@ -10,6 +10,7 @@ use std::ops::RangeInclusive;
 use ipnet::IpNet;
 
 use crate::model::address::{self, Direction, RemoteClass};
+use crate::model::belongs::{Container, Runtime};
 
 mod error;
 mod parse;
@@ -63,6 +64,12 @@ pub struct Subject<'a> {
     pub user: Option<&'a str>,
     /// The owner's user id.
     pub uid: Option<u32>,
+    /// The owner's unit of the system's service manager, escaped.
+    pub unit: Option<&'a str>,
+    /// The owner's unit of a user's service manager, escaped.
+    pub user_unit: Option<&'a str>,
+    /// The container that the owner is in.
+    pub container: Option<&'a Container>,
     /// Who opened it.
     pub direction: Option<Direction>,
     /// The local port, in host byte order.
@@ -87,12 +94,31 @@ impl User {
     }
 }
 
+/// A container by what runs it, or by its name, its id or the first digits of that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Contained {
+    By(Runtime),
+    Called(Box<str>),
+}
+
+impl Contained {
+    fn holds(&self, container: &Container) -> bool {
+        match self {
+            Self::By(runtime) => container.runtime == Some(*runtime),
+            Self::Called(name) => container.is_called(name),
+        }
+    }
+}
+
 /// One thing that an entry asks for: any of the values given for one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Criterion {
     Kind(Vec<Kind>),
     Exe(Vec<Box<str>>),
     User(Vec<User>),
+    Unit(Vec<Box<str>>),
+    UserUnit(Vec<Box<str>>),
+    Container(Vec<Contained>),
     Direction(Vec<Direction>),
     LocalPort(Vec<RangeInclusive<u16>>),
     RemoteClass(Vec<RemoteClass>),
@@ -105,8 +131,13 @@ impl Criterion {
     fn holds(&self, subject: &Subject<'_>) -> bool {
         match self {
             Self::Kind(kinds) => kinds.contains(&subject.kind),
-            Self::Exe(paths) => subject.exe.is_some_and(|exe| paths.iter().any(|path| **path == *exe)),
+            Self::Exe(paths) => names(paths, subject.exe),
             Self::User(users) => users.iter().any(|user| user.is(subject)),
+            Self::Unit(units) => names(units, subject.unit),
+            Self::UserUnit(units) => names(units, subject.user_unit),
+            Self::Container(containers) => subject
+                .container
+                .is_some_and(|container| containers.iter().any(|contained| contained.holds(container))),
             Self::Direction(ways) => subject.direction.is_some_and(|direction| ways.contains(&direction)),
             Self::LocalPort(ports) => ports.iter().any(|range| range.contains(&subject.local_port)),
             Self::RemoteClass(classes) => {
@@ -118,6 +149,10 @@ impl Criterion {
             }
         }
     }
+}
+
+fn names(all: &[Box<str>], one: Option<&str>) -> bool {
+    one.is_some_and(|one| all.iter().any(|name| **name == *one))
 }
 
 fn contain(nets: &[IpNet], ip: IpAddr) -> bool {

@@ -24,6 +24,11 @@ pub(super) fn loopback_only(facts: &Facts<'_>) -> Option<Evidence> {
     Some(Evidence::leads_to(Verdict::Ok, why))
 }
 
+/// The same, without a word.
+pub(super) fn is_left_aside(facts: &Facts<'_>) -> bool {
+    facts.scope == BindScope::Loopback || facts.session.is_some_and(|session| !session.is_remote())
+}
+
 /// What is said of most sockets of a busy machine: without the machinery of `format!`.
 fn sentence(before: &str, ip: IpAddr, after: &str) -> String {
     let mut text = String::with_capacity(80);

@@ -2,7 +2,8 @@
 //! finds, says how they ended and powers off. It knows nothing of the tests.
 
 use std::ffi::CString;
-use std::fs::File;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, ExitCode};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -51,6 +52,8 @@ fn prepare() -> Result<()> {
         mount(kind, place, kind, MountFlags::empty(), None)
             .with_context(|| format!("cannot mount {place}"))?;
     }
+    // The kernel lets everybody write into the root of an initramfs, as on no installed machine.
+    std::fs::set_permissions("/", Permissions::from_mode(0o755)).context("cannot close the root folder")?;
     sethostname(b"guest").context("cannot set the host name")?;
     for path in std::fs::read_to_string(protocol::MODULES).context("no list of modules")?.lines() {
         load_module(path)?;

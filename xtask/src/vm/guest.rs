@@ -14,8 +14,9 @@ use super::qemu::{self, Boot, Clock, Ending};
 use super::variant::Variant;
 use crate::workspace::{BENCH, Executables, INIT, LIVE, TRACER};
 
-/// What Debian's kernels have as modules and the tests need: virtual links, socket tables, packet filters.
-const MODULES: [&str; 9] = [
+/// What Debian's kernels have as modules and the tests need: virtual links, socket tables, packet filters,
+/// layered folders.
+const MODULES: [&str; 10] = [
     "veth",
     "dummy",
     "inet_diag",
@@ -25,6 +26,7 @@ const MODULES: [&str; 9] = [
     "nft_reject_inet",
     "nft_ct",
     "nft_limit",
+    "overlay",
 ];
 /// From the start of the emulator to the first command.
 const BOOT: Duration = Duration::from_secs(120);

@@ -1,20 +1,16 @@
 //! Sockets in the hands of other threads, processes and namespaces.
 
-use std::io::{IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
 
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
-};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use super::super::heirs;
 use super::super::stage::ARGUMENT;
 use super::{checked, keep, stream};
 
@@ -57,35 +53,14 @@ pub(super) fn passed(to: SocketAddr) -> Result<(), Errno> {
     let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     let socket = stream(to)?;
     rustix::net::connect(&socket, &to)?;
-    give(&ours, &socket)?;
+    heirs::pass(&ours, socket.as_fd())?;
     let use_it = move || {
-        let socket = receive(&theirs)?;
+        let socket = heirs::receive(theirs.as_fd())?;
         rustix::net::send(&socket, b"x", SendFlags::NOSIGNAL).map(drop)
     };
     ended(start(use_it)?)?;
     keep(socket);
     Ok(())
-}
-
-fn give(line: &OwnedFd, socket: &OwnedFd) -> Result<(), Errno> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let (mut control, sockets) = (SendAncillaryBuffer::new(&mut space), [socket.as_fd()]);
-    if !control.push(SendAncillaryMessage::ScmRights(&sockets)) {
-        return Err(Errno::NOBUFS);
-    }
-    rustix::net::sendmsg(line, &[IoSlice::new(b"x")], &mut control, SendFlags::empty()).map(drop)
-}
-
-fn receive(line: &OwnedFd) -> Result<OwnedFd, Errno> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let (mut control, mut byte) = (RecvAncillaryBuffer::new(&mut space), [0]);
-    rustix::net::recvmsg(line, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::empty())?;
-    for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(mut sockets) = message {
-            return sockets.next().ok_or(Errno::BADF);
-        }
-    }
-    Err(Errno::BADF)
 }
 
 pub(super) fn stolen(to: SocketAddr) -> Result<u32, Errno> {

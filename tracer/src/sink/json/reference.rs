@@ -8,9 +8,9 @@ use super::{Head, Place, process::ProcessFields, record_name};
 use crate::{
     model::{
         address::{BindScope, Direction, RemoteClass},
-        event::{Attribution, Endpoint, Family},
+        event::{Attribution, Endpoint, Family, Process},
     },
-    output::{Body, EventKind, Output, RemoteView, Report, SocketView, Spoken},
+    output::{Body, EventKind, HOLDERS_SHOWN, Output, RemoteView, Report, SocketView, Spoken},
 };
 
 /// The line of a flag, clear or event; empty for other records.
@@ -18,7 +18,9 @@ pub(super) fn line(output: &Output<'_>, place: Place) -> String {
     let (report, flag_seq) = match &output.body {
         Body::Flag(_, report) | Body::Event(report) => (report, None),
         Body::Clear(_, report) => (report, Some(place.flag_seq)),
-        Body::Start { .. } | Body::Gap(_) | Body::Degraded(_) | Body::End(_) => return String::new(),
+        Body::Start { .. } | Body::Life(_) | Body::Gap(_) | Body::Degraded(_) | Body::End(_) => {
+            return String::new();
+        }
     };
     let head = Head { record: record_name(&output.body), place, time: output.time };
     let mut line = Vec::new();
@@ -53,12 +55,19 @@ struct ReportFields<'a> {
     explained_by: Option<&'a str>,
     socket: SocketFields<'a>,
     process: Option<ProcessFields<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    opener: Option<BriefFields<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    holders: Vec<BriefFields<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    holders_count: Option<usize>,
 }
 
 impl<'a> ReportFields<'a> {
     fn new(report: &'a Report<'_>, flag_seq: Sometimes<u64>, place: Place) -> Self {
         let (failed, closed) = (report.event == EventKind::Failed, report.event == EventKind::Close);
         let process = report.process;
+        let holders = report.holders;
         Self {
             event: report.event.as_str(),
             flag_seq,
@@ -74,7 +83,23 @@ impl<'a> ReportFields<'a> {
             explained_by: report.explained_by.as_deref(),
             socket: SocketFields::new(&report.socket),
             process: process.map(|process| ProcessFields::new(process, place.clock_offset)),
+            opener: report.opener.map(BriefFields::new),
+            holders: holders.iter().take(HOLDERS_SHOWN).map(|holder| BriefFields::new(holder)).collect(),
+            holders_count: (!holders.is_empty()).then_some(holders.len()),
         }
+    }
+}
+
+#[derive(Serialize)]
+struct BriefFields<'a> {
+    pid: u32,
+    comm: Option<&'a str>,
+    exe: Option<&'a str>,
+}
+
+impl<'a> BriefFields<'a> {
+    fn new(process: &'a Process) -> Self {
+        Self { pid: process.id.pid, comm: process.comm.as_deref(), exe: process.exe.as_deref() }
     }
 }
 
@@ -99,6 +124,7 @@ impl<'a> RuleFields<'a> {
 struct SocketFields<'a> {
     id: Digits,
     netns: Option<u32>,
+    netns_name: Option<&'a str>,
     protocol: &'static str,
     family: Family,
     state: &'static str,
@@ -114,6 +140,7 @@ impl<'a> SocketFields<'a> {
         Self {
             id: Digits(socket.id.0),
             netns: socket.netns,
+            netns_name: socket.netns_name,
             protocol: socket.protocol.as_str(),
             family: socket.family,
             state: socket.state.as_str(),

@@ -7,9 +7,9 @@ use super::{Head, Renderer};
 use crate::{
     model::{
         address::spell,
-        event::{Attribution, Endpoint},
+        event::{Attribution, Endpoint, Process},
     },
-    output::{EventKind, RemoteView, Report, SocketView},
+    output::{EventKind, HOLDERS_SHOWN, RemoteView, Report, SocketView},
 };
 
 /// Bytes of a usual line: room for them is made once.
@@ -35,6 +35,40 @@ pub(super) fn write(
         Some(process) => known.processes.write(process, head.place.clock_offset, out)?,
         None => put(out, "null"),
     }
+    if report.opener.is_some() || !report.holders.is_empty() {
+        others(report, out)?;
+    }
+    put(out, "}");
+    Ok(())
+}
+
+/// Who else has to do with the socket.
+#[cold]
+fn others(report: &Report<'_>, out: &mut Vec<u8>) -> io::Result<()> {
+    if let Some(opener) = report.opener {
+        put(out, ",\"opener\":");
+        brief(opener, out)?;
+    }
+    if report.holders.is_empty() {
+        return Ok(());
+    }
+    put(out, ",\"holders\":[");
+    for (index, holder) in report.holders.iter().take(HOLDERS_SHOWN).enumerate() {
+        put(out, if index == 0 { "" } else { "," });
+        brief(holder, out)?;
+    }
+    put(out, "],\"holders_count\":");
+    number(out, report.holders.len());
+    Ok(())
+}
+
+fn brief(process: &Process, out: &mut Vec<u8>) -> io::Result<()> {
+    put(out, "{\"pid\":");
+    number(out, process.id.pid);
+    put(out, ",\"comm\":");
+    text_or_null(out, process.comm.as_deref())?;
+    put(out, ",\"exe\":");
+    text_or_null(out, process.exe.as_deref())?;
     put(out, "}");
     Ok(())
 }
@@ -126,6 +160,8 @@ fn socket(socket: &SocketView<'_>, out: &mut Vec<u8>) -> io::Result<()> {
     number(out, socket.id.0);
     put(out, "\",\"netns\":");
     number_or_null(out, socket.netns);
+    put(out, ",\"netns_name\":");
+    text_or_null(out, socket.netns_name)?;
     put(out, ",\"protocol\":\"");
     word(out, socket.protocol.as_str());
     put(out, "\",\"family\":\"");

@@ -4,7 +4,10 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
-    model::event::State,
+    model::{
+        event::{LifeChange, Process, State},
+        provenance::{Digest, Layer, Package, Provenance, Script, Sha256, Shipped, Unhashed},
+    },
     output::{EventKind, Report, Verdict},
     sink::samples,
 };
@@ -33,10 +36,13 @@ fn a_flag_is_the_contracts_example() {
         r#""attribution":"exact","verdict":"research","#,
         r#""rules":[{"id":"unexplained-listener","#,
         r#""why":"TCP port 4444 is open on every interface and nothing explains it"}],"#,
-        r#""socket":{"id":"15006","netns":4026531840,"protocol":"tcp","family":"ipv4","state":"LISTEN","#,
+        r#""socket":{"id":"15006","netns":4026531840,"netns_name":null,"protocol":"tcp","family":"ipv4","#,
+        r#""state":"LISTEN","#,
         r#""local":{"ip":"0.0.0.0","port":4444,"scope":"any"},"remote":null,"direction":null,"role":null},"#,
         r#""process":{"pid":4242,"ppid":4200,"comm":"nc","exe":"/usr/bin/nc.openbsd","#,
-        r#""args":["nc","-l","4444"],"uid":1000,"user":"ada","started":"2026-11-22T21:04:05.100000000Z","#,
+        r#""args":["nc","-l","4444"],"script":null,"package":null,"uid":1000,"user":"ada","login_uid":null,"login_user":null,"#,
+        r#""session":null,"cgroup":null,"unit":null,"user_unit":null,"container":null,"#,
+        r#""started":"2026-11-22T21:04:05.100000000Z","#,
         r#""lineage":[{"pid":4200,"comm":"bash","exe":"/usr/bin/bash"}]}}"#
     );
     assert_eq!(line(&samples::flag(1, samples::listener()), 7, None), expected);
@@ -49,8 +55,8 @@ fn an_event_writes_what_is_not_known_as_null() {
         r#"{"schema":1,"record":"event","seq":2,"time":"2026-11-22T21:04:05.123456789Z","event":"failed","#,
         r#""error":null,"attribution":"unknown","process_unknown":"it ended before it was read","#,
         r#""verdict":"ok","rules":[],"#,
-        r#""socket":{"id":"18446744073709551615","netns":null,"protocol":"tcp","family":"ipv6","#,
-        r#""state":"CLOSE","local":{"ip":"2001:db8::5","port":null,"scope":"specific"},"#,
+        r#""socket":{"id":"18446744073709551615","netns":null,"netns_name":null,"protocol":"tcp","#,
+        r#""family":"ipv6","state":"CLOSE","local":{"ip":"2001:db8::5","port":null,"scope":"specific"},"#,
         r#""remote":{"ip":"2606:4700::1111","port":443,"class":"internet","service":"https"},"#,
         r#""direction":"outbound","role":null},"process":null}"#
     );
@@ -80,11 +86,29 @@ fn a_process_that_could_not_be_read_has_nulls() {
     let text = line(&samples::event(samples::udp_server()), 1, None);
     assert!(text.contains(expected), "{text}");
     let process = concat!(
-        r#""process":{"pid":4242,"ppid":null,"comm":null,"exe":null,"args":null,"uid":1000,"user":null,"#,
+        r#""process":{"pid":4242,"ppid":null,"comm":null,"exe":null,"args":null,"script":null,"package":null,"uid":1000,"user":null,"#,
+        r#""login_uid":null,"login_user":null,"session":null,"cgroup":null,"unit":null,"user_unit":null,"container":null,"#,
         r#""started":"2026-11-22T21:04:05.100000000Z","lineage":[{"pid":1,"comm":null,"exe":null}]}}"#
     );
     assert!(text.ends_with(process), "{text}");
     assert!(text.contains(r#""protocol":"udp""#) && text.contains(r#""role":"server""#), "{text}");
+}
+
+#[test]
+fn where_a_process_belongs_and_what_its_namespace_is_called_are_told() {
+    let mut report = samples::contained();
+    report.socket.netns_name = Some("blue");
+    let text = line(&samples::event(report), 1, None);
+    assert!(text.contains(r#""netns":4026531840,"netns_name":"blue","protocol":"tcp""#), "{text}");
+    let belongs = concat!(
+        r#""uid":1000,"user":"ada","login_uid":1001,"login_user":"bob","session":3,"#,
+        r#""cgroup":"/system.slice/docker-3f2a9c1b7d550123456789abcdef0123456789abcdef0123456789abcdef0123.scope","#,
+        r#""unit":"docker-3f2a9c1b7d550123456789abcdef0123456789abcdef0123456789abcdef0123.scope","#,
+        r#""user_unit":null,"#,
+        r#""container":{"id":"3f2a9c1b7d550123456789abcdef0123456789abcdef0123456789abcdef0123","#,
+        r#""runtime":"docker"},"started":"#
+    );
+    assert!(text.contains(belongs), "{text}");
 }
 
 #[test]
@@ -112,7 +136,7 @@ fn the_start_tells_what_is_seen_and_what_is_not() {
         r#"{"schema":1,"record":"start","seq":1,"time":"2026-11-22T21:04:05.123456789Z","#,
         r#""version":"0.1.0","kernel":"6.18.0","hooks":"tracepoint","#,
         r#""coverage":{"seen":[{"event":"listen","by":"state_change"}],"#,
-        r#""unseen":[{"event":"bind","why":"no hook sees it"}]},"policy":["base.toml"]}"#
+        r#""unseen":[{"event":"bind","why":"no hook sees it"}]},"policy":["base.toml"],"provenance":true}"#
     );
     assert_eq!(line(&samples::start(), 1, None), expected);
 }
@@ -145,6 +169,28 @@ fn the_end_counts() {
     assert_eq!(line(&samples::finish(), 4, None), expected);
 }
 
+#[test]
+fn who_opened_and_who_holds_a_socket_stand_behind_the_process_where_they_differ() {
+    let text = line(&samples::event(samples::shared_listener(1)), 1, None);
+    let others = concat!(
+        r#"}]},"opener":{"pid":1,"comm":"systemd","exe":null},"#,
+        r#""holders":[{"pid":4242,"comm":"nc","exe":"/usr/bin/nc.openbsd"},"#,
+        r#"{"pid":5000,"comm":"wor\\x1bker","exe":null}],"holders_count":2}"#
+    );
+    assert!(text.ends_with(others), "{text}");
+    let held = Report { opener: None, ..samples::shared_listener(1) };
+    assert!(line(&samples::event(held), 1, None).contains(r#"}]},"holders":[{"pid":4242,"#));
+    let opened = Report { holders: &[], ..samples::shared_listener(1) };
+    assert!(line(&samples::event(opened), 1, None).ends_with(r#""comm":"systemd","exe":null}}"#));
+}
+
+#[test]
+fn of_many_holders_some_are_shown_and_all_are_counted() {
+    let text = line(&samples::event(samples::shared_listener(40)), 1, None);
+    assert_eq!(text.matches("/usr/sbin/a").count(), 14, "{text}");
+    assert!(text.ends_with(r#"],"holders_count":41}"#), "{text}");
+}
+
 /// Every optional part, known and not, and texts that must be escaped: by hand as serde does.
 #[test]
 fn what_is_written_by_hand_is_what_serde_writes() {
@@ -152,7 +198,8 @@ fn what_is_written_by_hand_is_what_serde_writes() {
     let numbers = [None, Some(0), Some(u64::MAX)];
     let kinds = [EventKind::Failed, EventKind::Close, EventKind::Udp, EventKind::Seen];
     let sessions = kinds.map(|event| samples::session(event, State::SynSent));
-    for base in sessions.into_iter().chain([samples::listener(), samples::udp_server()]) {
+    let listeners = [samples::listener(), samples::shared_listener(20), samples::udp_server()];
+    for base in sessions.into_iter().chain(listeners) {
         for (text, number) in texts.iter().zip(numbers) {
             let mut report = Report {
                 error: text.clone(),
@@ -164,6 +211,7 @@ fn what_is_written_by_hand_is_what_serde_writes() {
                 count: number,
                 ..base.clone()
             };
+            report.socket.netns_name = text.as_deref();
             if let Some(remote) = &mut report.socket.remote {
                 remote.service = text.as_deref();
                 remote.end.ip = if number.is_none() { [9, 0, 100, 255].into() } else { remote.end.ip };
@@ -173,4 +221,57 @@ fn what_is_written_by_hand_is_what_serde_writes() {
             line(&samples::clear(1, report), 7, number);
         }
     }
+}
+
+#[test]
+fn an_exec_is_an_event_without_a_socket() {
+    let exec = line(&samples::life(LifeChange::Exec), 7, None);
+    let begin = concat!(
+        r#"{"schema":1,"record":"event","seq":7,"time":"2026-11-22T21:04:05.123456789Z","event":"exec","#,
+        r#""verdict":"ok","rules":[],"socket":null,"process":{"pid":4242,"ppid":4200,"comm":"nc","#,
+    );
+    assert!(exec.starts_with(begin), "{exec}");
+    assert!(line(&samples::life(LifeChange::Exit), 8, None).contains(r#""event":"exit""#));
+}
+
+#[test]
+fn a_script_and_a_package_are_named() {
+    let found = Provenance {
+        package: Package::Owned { name: "python3.11".into(), state: Shipped::Modified, believed: false },
+        script: Some(Box::new(Script::Module("http.server".into()))),
+        ..Provenance::default()
+    };
+    let fields = |found: Provenance| {
+        let process = Process { provenance: Some(found), ..samples::netcat() };
+        serde_json::to_string(&ProcessFields::new(&process, samples::CLOCK_OFFSET)).unwrap()
+    };
+    let module = r#""script":{"module":"http.server"},"package":{"name":"python3.11","intact":false},"#;
+    let text = fields(found.clone());
+    assert!(text.contains(module), "{text}");
+    let file = Script::File { path: "/tmp/x.py".into(), found: Provenance::default() };
+    let text = fields(Provenance { script: Some(Box::new(file)), package: Package::None, ..found });
+    assert!(text.contains(r#""script":{"path":"/tmp/x.py"},"package":null,"#), "{text}");
+}
+
+#[test]
+fn layer_and_digest_stand_where_they_were_looked_for() {
+    let fields = |found: Provenance| {
+        let process = Process { provenance: Some(found), ..samples::netcat() };
+        serde_json::to_string(&ProcessFields::new(&process, samples::CLOCK_OFFSET)).unwrap()
+    };
+    let digest = |byte| Some(Box::new(Sha256::Is(Digest([byte; 32]))));
+    let script = Provenance { layer: Some(Layer::Unknown), sha256: digest(0xab), ..Provenance::default() };
+    let script = Script::File { path: "/x.py".into(), found: script };
+    let found = Provenance {
+        layer: Some(Layer::Upper),
+        sha256: Some(Box::new(Sha256::Unknown(Unhashed::TooLarge))),
+        script: Some(Box::new(script)),
+        ..Provenance::default()
+    };
+    let script = format!(r#""script":{{"path":"/x.py","layer":null,"sha256":"{}"}},"#, "ab".repeat(32));
+    let own = r#""package":null,"layer":"upper","sha256":null,"sha256_unknown":"the file is larger than 64 MiB","uid""#;
+    let text = fields(found);
+    assert!(text.contains(&format!("{script}{own}")), "{text}");
+    let text = fields(Provenance::default());
+    assert!(text.contains(r#""package":null,"uid""#), "{text}");
 }

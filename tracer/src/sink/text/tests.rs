@@ -1,7 +1,9 @@
 //! Each kind of record against its literal line.
 
 use super::*;
+use crate::model::provenance::{Digest, Unhashed};
 use crate::{
+    model::belongs::{Container, Runtime},
     output::{Spoken, Verdict},
     sink::samples,
 };
@@ -77,6 +79,101 @@ fn another_namespace_is_named() {
     assert!(line.ends_with("nc[4242] ada /usr/bin/nc.openbsd (holder) netns 4026531840\n"), "{line}");
     let line = text(&samples::event(report), HOME);
     assert!(line.ends_with("nc[4242] ada /usr/bin/nc.openbsd (holder)\n"), "{line}");
+}
+
+#[test]
+fn a_namespace_with_a_name_is_called_by_it() {
+    let mut report = samples::listener();
+    report.rules = &[];
+    report.socket.netns_name = Some("blue");
+    let line = text(&samples::event(report.clone()), View::default());
+    assert!(line.ends_with("nc[4242] ada /usr/bin/nc.openbsd netns blue\n"), "{line}");
+}
+
+#[test]
+fn a_container_is_named_by_twelve_digits_and_who_logged_in_where_that_is_another() {
+    expect(
+        &samples::flag(1, samples::contained()),
+        &[
+            "21:04:05.123  research    listen       tcp   0.0.0.0:4444             listening              ",
+            "nc[4242] ada (login bob) /usr/bin/nc.openbsd container docker 3f2a9c1b7d55  ",
+            "unexplained-listener: TCP port 4444 is open on every interface and nothing explains it",
+        ],
+    );
+}
+
+#[test]
+fn where_a_process_belongs_is_told_shortly() {
+    let web = |runtime| Some(Container { id: "web".into(), runtime });
+    let some = |name: &str| Some(name.to_owned());
+    let (nothing, manager) = (Belongs::default(), some("user@1000.service"));
+    for (belongs, shown) in [
+        (nothing.clone(), "ada /usr/bin/nc.openbsd"),
+        (Belongs { login_uid: Some(1000), ..nothing.clone() }, "ada /usr/bin/nc.openbsd"),
+        (Belongs { login_uid: Some(0), ..nothing.clone() }, "ada (login uid 0) /usr/bin/nc.openbsd"),
+        (Belongs { unit: some("ssh.service"), ..nothing.clone() }, "nc.openbsd unit ssh.service"),
+        (
+            Belongs { unit: manager.clone(), user_unit: some("app-x.scope"), ..nothing.clone() },
+            "nc.openbsd user unit app-x.scope",
+        ),
+        (
+            Belongs {
+                unit: some("machine-web.scope"),
+                container: web(Some(Runtime::Machine)),
+                ..nothing.clone()
+            },
+            "nc.openbsd container machine web",
+        ),
+        (
+            Belongs {
+                unit: manager,
+                user_unit: some("libpod-x.scope"),
+                container: web(Some(Runtime::Podman)),
+                ..nothing.clone()
+            },
+            "nc.openbsd unit user@1000.service container podman web",
+        ),
+        (Belongs { container: web(None), ..nothing }, "nc.openbsd container web"),
+    ] {
+        let report = Report { process: samples::belonging(belongs), rules: &[], ..samples::listener() };
+        let line = text(&samples::event(report), HOME);
+        assert!(line.ends_with(&format!("{shown}\n")), "{line}");
+    }
+}
+
+#[test]
+fn who_opened_it_and_who_holds_it_stand_beside_the_process() {
+    let ends = [
+        (1, r"opened by systemd[1], held by nc[4242], wor\x1bker[5000]"),
+        (
+            5,
+            r"opened by systemd[1], held by nc[4242], wor\x1bker[5000], wor\x1bker[5001], wor\x1bker[5002] and 2 more",
+        ),
+    ];
+    for (others, end) in ends {
+        let report = Report { rules: &[], ..samples::shared_listener(others) };
+        let line = text(&samples::event(report), HOME);
+        assert!(line.ends_with(&format!("nc[4242] ada /usr/bin/nc.openbsd, {end}\n")), "{line}");
+    }
+}
+
+#[test]
+fn digests_stand_behind_the_process() {
+    let digest = |byte| Some(Box::new(Sha256::Is(Digest([byte; 32]))));
+    let script = Provenance { sha256: digest(2), ..Provenance::default() };
+    let script = Some(Box::new(Script::File { path: "/x.py".into(), found: script }));
+    let too_large = Some(Box::new(Sha256::Unknown(Unhashed::TooLarge)));
+    for (sha256, script, end) in [
+        (digest(1), None, format!("sha256 {}", "01".repeat(32))),
+        (too_large, None, "sha256 ? (the file is larger than 64 MiB)".to_owned()),
+        (digest(1), script, format!("sha256 {} /x.py sha256 {}", "01".repeat(32), "02".repeat(32))),
+    ] {
+        let provenance = Some(Provenance { sha256, script, ..Provenance::default() });
+        let process = Arc::new(Process { provenance, ..samples::netcat() });
+        let report = Report { process: Some(&process), rules: &[], ..samples::listener() };
+        let line = text(&samples::event(report), HOME);
+        assert!(line.ends_with(&format!("/usr/bin/nc.openbsd {end}\n")), "{line}");
+    }
 }
 
 fn tail(output: &Output) -> String {
@@ -209,4 +306,17 @@ fn research_is_yellow_and_suspicious_is_red() {
     assert!(line.contains("\u{1b}[33mresearch\u{1b}[0m    listen"), "{line:?}");
     let line = text(&samples::flag(1, samples::udp_server()), view);
     assert!(line.contains("\u{1b}[1m\u{1b}[31msuspicious\u{1b}[0m  seen"), "{line:?}");
+}
+
+#[test]
+fn an_exec_shows_what_was_run_and_an_exit_who_ended() {
+    for (change, word, arguments) in
+        [(LifeChange::Exec, "exec", "nc -l 4444"), (LifeChange::Exit, "exit", "nc.openbsd")]
+    {
+        let line = text(&samples::life(change), HOME);
+        let begin = format!("21:04:05.123  ok          {word} ");
+        assert!(line.starts_with(&begin), "{line}");
+        assert!(line.contains("nc[4242] ada /usr/bin/nc.openbsd"), "{line}");
+        assert!(line.trim_end().ends_with(arguments), "{line}");
+    }
 }

@@ -211,3 +211,16 @@ fn lines_are_counted_across_pieces() {
 fn block_on<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
+
+#[test]
+fn a_pipe_takes_several_batches_unless_it_takes_more_already() {
+    let (_reader, fd) = rustix::pipe::pipe().unwrap();
+    let out = Direct::new(fd).together();
+    assert_eq!(fcntl_getpipe_size(&out.fd).unwrap(), PIPE);
+    let (_reader, fd) = rustix::pipe::pipe().unwrap();
+    // Only root may have more than that.
+    if fcntl_setpipe_size(&fd, 2 * PIPE).is_ok() {
+        let out = Direct::new(fd).together();
+        assert_eq!(fcntl_getpipe_size(&out.fd).unwrap(), 2 * PIPE);
+    }
+}

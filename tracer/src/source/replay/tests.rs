@@ -6,7 +6,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    model::event::{Ancestor, ProcessId},
+    model::{
+        belongs::Container,
+        event::{Ancestor, ProcessId},
+    },
     sink::recording::RecordingWriter,
 };
 
@@ -35,20 +38,60 @@ fn process(comm: &str) -> Event {
         user: None,
         lineage: vec![Ancestor { pid: 1, comm: Some(comm.to_owned()), exe: None }],
         unknown: Some("exe: permission denied".to_owned()),
+        provenance: None,
+        belongs: None,
     };
     Event { at: u64::MAX, fact: Fact::Process(Box::new(process)) }
+}
+
+/// A process that belongs to a container with this id.
+fn contained(id: &str) -> Event {
+    let container = Container { id: id.to_owned(), runtime: None };
+    let belongs =
+        Belongs { container: Some(container), unit: Some("x.scope".to_owned()), ..Belongs::default() };
+    let Event { at, fact: Fact::Process(mut process) } = process("x") else { panic!("a process") };
+    process.belongs = Some(belongs.into());
+    Event { at, fact: Fact::Process(process) }
 }
 
 #[test]
 fn what_was_recorded_comes_back() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run.jsonl");
-    let events = [process(r"a\x1b\\ß"), Event { at: 2, fact: Fact::Tick }, Event { at: 3, fact: Fact::End }];
+    let named = Fact::Namespace { netns: 7, name: Some("blue".to_owned()) };
+    let facts = [named, Fact::Namespace { netns: 7, name: None }, Fact::End];
+    let facts = facts.into_iter().map(|fact| Event { at: 3, fact });
+    let events: Vec<Event> = [process(r"a\x1b\\ß"), contained("web")].into_iter().chain(facts).collect();
     let mut recording = RecordingWriter::create(&path).unwrap();
     events.iter().for_each(|event| recording.write(event).unwrap());
     recording.finish().unwrap();
     let replayed: Result<Vec<_>, _> = Replay::open(&path).unwrap().collect();
     assert_eq!(replayed.unwrap(), events);
+}
+
+#[test]
+fn a_recording_of_before_knows_nothing_of_where_a_process_belongs() {
+    let line = r#"{"at":1,"fact":{"process":{"id":{"pid":7,"started":1},"ppid":null,"comm":null,"exe":null,
+        "exe_file":null,"args":null,"uid":0,"user":null,"lineage":[],"unknown":null}}}"#;
+    let events = replay([HEADER, &line.replace('\n', ""), END].join("\n")).unwrap();
+    let Some(Event { fact: Fact::Process(process), .. }) = events.first() else { panic!("{events:?}") };
+    assert_eq!(process.belongs, None);
+}
+
+#[test]
+fn a_recording_of_before_lets_no_provenance_explain() {
+    let start = r#"{"at":1,"fact":{"start":{"version":"0","kernel":"6","hooks":"fentry","netns":null,"coverage":[]}}}"#;
+    let process = r#"{"at":1,"fact":{"process":{"id":{"pid":7,"started":1},"ppid":null,"comm":null,"exe":null,
+        "exe_file":null,"args":null,"uid":0,"user":null,"lineage":[],"unknown":null,
+        "provenance":{"file":"present","package":{"owned":{"name":"one","state":"intact"}}}}}}"#;
+    let events = replay([HEADER, start, &process.replace('\n', ""), END].join("\n")).unwrap();
+    let [Event { fact: Fact::Start(start), .. }, Event { fact: Fact::Process(process), .. }, _] =
+        events.as_slice()
+    else {
+        panic!("{events:?}")
+    };
+    assert!(!start.provenance);
+    assert_eq!(process.provenance.as_ref().and_then(Provenance::intact_of), None);
 }
 
 #[test]
@@ -120,9 +163,12 @@ fn names_that_were_not_escaped_are_refused() {
         (r"a\x1b[31m", true),
         ("größe\\\\", true),
     ] {
-        let line = serde_json::to_string(&process(comm)).unwrap();
-        let replayed = replay([HEADER, &line, END].join("\n"));
-        assert_eq!(replayed.is_ok(), accepted, "{comm:?}: {replayed:?}");
+        let name = Fact::Namespace { netns: 7, name: Some(comm.to_owned()) };
+        for event in [process(comm), contained(comm), Event { at: 1, fact: name }] {
+            let line = serde_json::to_string(&event).unwrap();
+            let replayed = replay([HEADER, &line, END].join("\n"));
+            assert_eq!(replayed.is_ok(), accepted, "{comm:?}: {replayed:?}");
+        }
     }
 }
 

@@ -19,15 +19,31 @@ use rustix::{
 use crate::{
     bpf::decode::Task,
     model::event::ProcessId,
-    source::stat::{Stat, TICK},
+    research::stdio::STDIO,
+    source::{
+        baseline::StdioUsers,
+        stat::{Stat, TICK, effective_user, padded, socket_inode},
+    },
 };
 
 /// `PF_KTHREAD` of `include/linux/sched.h`: threads of the kernel hold no descriptors.
 const KERNEL_THREAD: u32 = 0x0020_0000;
 
-/// The holders of these inodes, each list in the order of the pids, and in sentences what could not be read.
-pub(super) fn of(wanted: &BTreeSet<u32>) -> (BTreeMap<u32, Vec<Task>>, Vec<String>) {
-    let mut holders: BTreeMap<u32, Vec<Task>> = BTreeMap::new();
+/// Who holds one socket.
+#[derive(Default)]
+pub(super) struct Held {
+    /// In the order of the pids.
+    pub(super) tasks: Vec<Task>,
+    /// Those of them that have it as their standard input, output or error.
+    pub(super) stdio: StdioUsers,
+}
+
+/// The wanted inodes to which descriptors of a process lead, each with those that are its standard input, output or error.
+type Inodes = BTreeMap<u32, BTreeSet<u8>>;
+
+/// The holders of these inodes, and in sentences what could not be read.
+pub(super) fn of(wanted: &BTreeSet<u32>) -> (BTreeMap<u32, Held>, Vec<String>) {
+    let mut holders: BTreeMap<u32, Held> = BTreeMap::new();
     let mut unread = Vec::new();
     let mut closed = 0_u32;
     match pids() {
@@ -35,7 +51,13 @@ pub(super) fn of(wanted: &BTreeSet<u32>) -> (BTreeMap<u32, Vec<Task>>, Vec<Strin
             for pid in pids {
                 match held(pid, wanted) {
                     Ok(Some((task, inodes))) => {
-                        inodes.into_iter().for_each(|inode| holders.entry(inode).or_default().push(task));
+                        for (inode, descriptors) in inodes {
+                            let held = holders.entry(inode).or_default();
+                            held.tasks.push(task);
+                            if !descriptors.is_empty() {
+                                held.stdio.insert(task.id, descriptors);
+                            }
+                        }
                     }
                     Ok(None) | Err(Errno::NOENT | Errno::SRCH) => {} // none, or the process is gone
                     Err(_) => closed += 1,
@@ -68,9 +90,9 @@ fn pids() -> std::io::Result<BTreeSet<u32>> {
 
 /// The wanted inodes that a process holds. All is read through one descriptor of its folder: should
 /// the pid be given to another process meanwhile, that one is not taken for it.
-fn held(pid: u32, wanted: &BTreeSet<u32>) -> Result<Option<(Task, BTreeSet<u32>)>> {
+fn held(pid: u32, wanted: &BTreeSet<u32>) -> Result<Option<(Task, Inodes)>> {
     let process = folder(rustix::fs::CWD, format!("/proc/{pid}"))?;
-    let mut inodes = BTreeSet::new();
+    let mut inodes = Inodes::new();
     match descriptors(&process, wanted, &mut inodes) {
         Err(Errno::ACCESS | Errno::PERM) if is_kernel_thread(&process) => return Ok(None),
         other => other?,
@@ -84,7 +106,7 @@ fn held(pid: u32, wanted: &BTreeSet<u32>) -> Result<Option<(Task, BTreeSet<u32>)
     Ok(Some((Task { id, tid: pid, ppid: stat.ppid, uid, exec_id: 0, comm: padded(&stat.comm) }, inodes)))
 }
 
-fn descriptors(process: &OwnedFd, wanted: &BTreeSet<u32>, inodes: &mut BTreeSet<u32>) -> Result<()> {
+fn descriptors(process: &OwnedFd, wanted: &BTreeSet<u32>, inodes: &mut Inodes) -> Result<()> {
     if links(&folder(process, "fd")?, wanted, inodes)? > 0 {
         return Ok(());
     }
@@ -98,13 +120,16 @@ fn descriptors(process: &OwnedFd, wanted: &BTreeSet<u32>, inodes: &mut BTreeSet<
 }
 
 /// Adds the wanted ones among a folder's links; gives how many links it has.
-fn links(folder: &OwnedFd, wanted: &BTreeSet<u32>, inodes: &mut BTreeSet<u32>) -> Result<usize> {
+fn links(folder: &OwnedFd, wanted: &BTreeSet<u32>, inodes: &mut Inodes) -> Result<usize> {
     let mut text = Vec::new();
     let mut count = 0;
     for entry in names(folder)? {
-        match readlinkat(folder, entry?.file_name(), text) {
+        let entry = entry?;
+        match readlinkat(folder, entry.file_name(), text) {
             Ok(link) => {
-                inodes.extend(inode(&link).filter(|inode| wanted.contains(inode)));
+                if let Some(inode) = socket_inode(link.to_bytes()).filter(|inode| wanted.contains(inode)) {
+                    inodes.entry(inode).or_default().extend(on_stdio(entry.file_name()));
+                }
                 text = link.into_bytes();
             }
             Err(Errno::NOENT) => text = Vec::new(), // closed meanwhile
@@ -115,9 +140,10 @@ fn links(folder: &OwnedFd, wanted: &BTreeSet<u32>, inodes: &mut BTreeSet<u32>) -
     Ok(count)
 }
 
-/// `socket:[INODE]`
-fn inode(link: &CStr) -> Option<u32> {
-    link.to_str().ok()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+/// The number of a descriptor that is standard input, output or error.
+fn on_stdio(name: &CStr) -> Option<u8> {
+    let number = name.to_str().ok()?.parse().ok()?;
+    STDIO.contains(&number).then_some(number)
 }
 
 fn folder(at: impl std::os::fd::AsFd, path: impl rustix::path::Arg) -> Result<OwnedFd> {
@@ -142,35 +168,4 @@ fn contents(process: &OwnedFd, name: &str) -> Result<Vec<u8>> {
 fn is_kernel_thread(process: &OwnedFd) -> bool {
     let stat = contents(process, "stat").ok().and_then(|bytes| Stat::parse(&bytes));
     stat.is_some_and(|stat| stat.flags & KERNEL_THREAD != 0)
-}
-
-/// The name as the kernel's records show it: NUL padded.
-fn padded(name: &[u8]) -> [u8; 16] {
-    let mut comm = [0; 16];
-    comm.iter_mut().zip(name).for_each(|(to, from)| *to = *from);
-    comm
-}
-
-/// The second number of `Uid:` in `/proc/PID/status`.
-fn effective_user(status: &[u8]) -> Option<u32> {
-    let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"Uid:"))?;
-    std::str::from_utf8(line).ok()?.split_ascii_whitespace().nth(1)?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_effective_user_is_the_second_number() {
-        assert_eq!(effective_user(b"Name:\t\xff\nUid:\t1\t2\t3\t4\n"), Some(2));
-        assert_eq!(effective_user(b"Name:\tx\n"), None);
-    }
-
-    #[test]
-    fn only_links_to_sockets_have_an_inode() {
-        assert_eq!(inode(c"socket:[15006]"), Some(15006));
-        assert_eq!(inode(c"pipe:[15006]"), None);
-        assert_eq!(inode(c"/tmp/socket:[15006]"), None);
-    }
 }

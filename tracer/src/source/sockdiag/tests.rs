@@ -1,6 +1,10 @@
 //! Real sockets of this process, found again with their ends, state and holder.
 
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::{
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::fd::OwnedFd,
+    process::{Command, Stdio},
+};
 
 use super::*;
 use crate::model::event::{Endpoint, State};
@@ -34,7 +38,7 @@ fn assert_held_by_this_process((decoded, tasks): &(Decoded, Vec<Task>)) {
     );
     let ids: Vec<_> = tasks.iter().map(|task| task.id).collect();
     assert_eq!(decoded.event.process, Some((ids[0], Attribution::Holder)));
-    assert_eq!(decoded.event.change, SocketChange::Seen { holders: ids });
+    assert_eq!(decoded.event.change, SocketChange::Seen { holders: ids, stdio: Some(Vec::new()) });
 }
 
 #[test]
@@ -43,6 +47,21 @@ fn a_listener_is_found_with_its_holder() {
     let found = seen(Protocol::Tcp, listener.local_addr().unwrap(), None);
     assert_eq!((found.0.event.state, found.0.event.family), (State::Listen, Family::Ipv4));
     assert_held_by_this_process(&found);
+}
+
+#[test]
+fn a_socket_that_is_the_standard_input_of_a_process_is_found_as_such() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let owned = || OwnedFd::from(stream.try_clone().unwrap());
+    let mut command = Command::new("/bin/sleep");
+    let mut child = command.arg("60").stdin(owned()).stdout(Stdio::null()).stderr(owned()).spawn().unwrap();
+    let (decoded, _) = seen(Protocol::Tcp, stream.local_addr().unwrap(), stream.peer_addr().ok());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let SocketChange::Seen { stdio: Some(stdio), .. } = decoded.event.change else { panic!("{decoded:?}") };
+    let found: Vec<_> = stdio.iter().map(|on| (on.socket, on.process.pid, &*on.descriptors)).collect();
+    assert_eq!(found, [(decoded.event.id, child.id(), &[0, 2][..])]);
 }
 
 #[test]
@@ -87,6 +106,28 @@ fn listeners_come_first() {
     let states = found.sockets.iter().map(|(decoded, _)| decoded.event.state == State::Listen);
     let listens: Vec<bool> = states.collect();
     assert!(listens.contains(&true) && listens.contains(&false) && listens.is_sorted_by(|a, b| a >= b));
+}
+
+#[test]
+fn holders_are_found_of_sockets_that_are_there_and_of_no_others() {
+    let netns = namespaces::inode(Path::new("/proc/thread-self/ns/net")).unwrap();
+    let (listener, datagrams) =
+        (TcpListener::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    let cookies = [
+        rustix::net::sockopt::socket_cookie(&listener).unwrap(),
+        rustix::net::sockopt::socket_cookie(&datagrams).unwrap(),
+    ];
+    let left = |cookie, protocol| Left { id: SocketId(cookie), netns, protocol, family: Family::Ipv4 };
+    let wanted =
+        [left(cookies[1], Protocol::Udp), left(cookies[0], Protocol::Tcp), left(1 << 60, Protocol::Tcp)];
+    let found = who_holds(&wanted, &BTreeMap::new());
+    let pids = |tasks: &[Task]| tasks.iter().map(|task| task.id.pid).collect::<Vec<_>>();
+    let found: Vec<_> = found.iter().map(|(id, tasks)| (id.0, pids(tasks))).collect();
+    let mut expected = cookies.map(|cookie| (cookie, vec![std::process::id()]));
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+    drop(listener);
+    assert_eq!(who_holds(&wanted[1..], &BTreeMap::new()), []);
 }
 
 #[test]

@@ -19,10 +19,11 @@ pub const RULES: &[Explanation] = &[
     Explanation {
         id: "unexplained-listener",
         verdict: "research",
-        speaks_when: "A TCP socket is in LISTEN on every interface or on one address that is not loopback, and no policy entry explains it.",
+        speaks_when: "A TCP socket is in LISTEN on every interface or on one address that is not loopback, and neither a policy entry nor its program's provenance explains it. Provenance does where a service of this system (a `.service` of systemd's, and nothing that somebody runs by hand or in a container) runs a program whose file is as its installed package shipped it; of an interpreter that goes for the script too. Shells and general network tools it never explains, and `--no-provenance` switches it off.",
         why: "Whoever can reach that address can talk to the program behind it. A listener that nobody expects is a forgotten service, a service that was meant for loopback, or a back door waiting for its owner.",
         innocent_causes: &[
-            "A service that was installed on purpose and is not in the policy yet.",
+            "A service that was installed on purpose from elsewhere than a package, runs in a container, or is run by a script that the package did not ship, and is not in the policy yet.",
+            "A service in Python or Perl that was started before the tracer: what it runs is known by its own word alone, and that is not believed.",
             "A development server, a debugger or a notebook that binds to every interface by default.",
             "A helper that listens for a moment on a port the kernel chose, as for active FTP, RPC or a test.",
             "A port that a container runtime publishes: its proxy holds the listener on behalf of the container.",
@@ -40,7 +41,7 @@ pub const RULES: &[Explanation] = &[
     Explanation {
         id: "unexplained-session",
         verdict: "research",
-        speaks_when: "A TCP session is active, or a UDP flow is connected or repeats, its remote is neither loopback nor this host, and no policy entry explains it. Remotes of the class internet come first.",
+        speaks_when: "A TCP session is active, or a UDP flow is connected or repeats, its remote is neither loopback nor this host, and no policy entry explains it; the provenance of a program never explains a session. Remotes of the class internet come first.",
         why: "Malware that does anything useful to its owner talks to someone: it fetches orders, sends data away, or carries an intruder's shell. The direction says who began, the port of the serving end hints at the protocol, and a failed attempt counts as well, since it shows what was tried.",
         innocent_causes: &[
             "A browser, a mail program, a package update or a person's own ssh session.",
@@ -61,10 +62,10 @@ pub const RULES: &[Explanation] = &[
     Explanation {
         id: "unexplained-udp",
         verdict: "research",
-        speaks_when: "A UDP port is bound on purpose on an address that is not loopback, no TCP listener is its twin, and no policy entry explains it.",
+        speaks_when: "A UDP port is bound on purpose on an address that is not loopback, no TCP listener is its twin, and neither a policy entry nor its program's provenance explains it (what that is, unexplained-listener says).",
         why: "UDP has no LISTEN state and no handshake, so an open port takes datagrams from anyone, with any source address, and leaves few traces. That suits amplifiers, covert channels and implants that wake on a packet.",
         innocent_causes: &[
-            "DHCP, NTP, mDNS, SSDP, LLMNR, syslog or SNMP, which have no TCP side.",
+            "DHCP, NTP, mDNS, SSDP, LLMNR, syslog or SNMP, which have no TCP side, where no service of a package offers them.",
             "A VPN such as WireGuard, IPsec or OpenVPN. WireGuard's port belongs to the kernel: no process holds it.",
             "QUIC, games, telephony and file sharing, which bind a port and serve many peers.",
             "A client that binds a port by itself before it sends, as some resolvers do for each question.",
@@ -160,7 +161,7 @@ pub const RULES: &[Explanation] = &[
     Explanation {
         id: "loopback-relay",
         verdict: "suspicious",
-        speaks_when: "The owner of a loopback listener also holds a session with a remote that is not loopback, and no policy entry explains it.",
+        speaks_when: "The owner of a loopback listener also holds a session with a remote that is not loopback, and neither a policy entry nor the owner's provenance explains the listener.",
         why: "What listens on loopback and talks to the outside can carry one to the other. That is how a tunnel or a pivot looks: someone far away reaches services that believe only this machine can reach them, or programs here reach out under another's name.",
         innocent_causes: &[
             "An ssh client with -L or -D, or a session whose server forwards a port or an X11 display.",
@@ -175,6 +176,112 @@ pub const RULES: &[Explanation] = &[
             "Ask who has the remote: `whois REMOTE`, and see whether bytes on one side follow bytes on the other: `ss -tnpi`",
             "For ssh, see who is logged in and what the server allows: `who; sshd -T | grep -i forward`",
             "If it is wanted, give it an `[[expect]]` entry with the executable, the user and the remote.",
+        ],
+    },
+    Explanation {
+        id: "deleted-executable",
+        verdict: "raises research to suspicious",
+        speaks_when: "The owner runs a file whose name was deleted, or has become another file's, since it was started.",
+        why: "An implant removes its file once it runs, so that nobody finds it; what runs is then the only copy. A file that was replaced means that what you read on the disk is not what runs.",
+        innocent_causes: &[
+            "A package was upgraded and its service not restarted yet: the old program runs on.",
+            "A program that was compiled anew while it ran.",
+            "A self-updating program, such as a browser, that waits for its next start.",
+        ],
+        check_next: &[
+            "Save the program before it ends: `cp /proc/PID/exe evidence-PID`, then `sha256sum` it.",
+            "See whether a package was upgraded since it was started: `ps -o lstart= -p PID; grep upgrade /var/log/dpkg.log | tail`",
+            "When another file has its name, compare the two: `cmp /proc/PID/exe PATH`",
+            "See what else it holds open, deleted files too: `ls -l /proc/PID/fd`",
+            "If an upgrade explains it, restart the service: the flag is taken back with the old process.",
+        ],
+    },
+    Explanation {
+        id: "memory-executable",
+        verdict: "raises research to suspicious",
+        speaks_when: "The owner runs a file that was made in memory (memfd_create) and never had a name on any disk.",
+        why: "A program without a file leaves nothing for a scanner or an investigator to find. Loaders of malware run their payload so.",
+        innocent_causes: &[
+            "A container runtime: runc runs a copy of itself from memory, so that a container cannot overwrite it.",
+            "A program that unpacks a helper into memory to run it, as some updaters and game launchers do.",
+        ],
+        check_next: &[
+            "Save the program before it ends: `cp /proc/PID/exe evidence-PID`, then `sha256sum` and `strings` it.",
+            "Follow the lineage upwards to what loaded it: `ps -o pid,ppid,user,lstart,args -p PID`",
+            "See its memory and its files: `cat /proc/PID/maps; ls -l /proc/PID/fd`",
+            "If it is not yours, take the machine off the network before you end the process: its memory is the evidence.",
+        ],
+    },
+    Explanation {
+        id: "temp-executable",
+        verdict: "raises research to suspicious",
+        speaks_when: "The owner runs a file under /tmp, /var/tmp, /dev/shm or another folder into which everybody may write.",
+        why: "Programs are installed where only root may write. A folder that everybody may write into is where an intruder without rights puts a first tool, and where files are cleaned away by themselves.",
+        innocent_causes: &[
+            "An installer, a test or a build that runs what it has just unpacked or compiled.",
+            "A package script or a self-extracting archive, for as long as it runs.",
+        ],
+        check_next: &[
+            "See the file, its owner and its age: `ls -l --time-style=full-iso PATH; file PATH; sha256sum PATH`",
+            "Ask who started it, and from where: `ps -o pid,ppid,user,lstart,args -p PID; ls -l /proc/PID/cwd`",
+            "See what else lies there: `ls -la --time-style=full-iso /tmp /var/tmp /dev/shm`",
+            "If it is wanted, move it to a folder that only root may write into.",
+        ],
+    },
+    Explanation {
+        id: "unpackaged-executable",
+        verdict: "adds evidence",
+        speaks_when: "The owner runs a file that no installed package owns, by the databases of dpkg, rpm and apk of the root that the process has. Where none of them can be read, the rule is silent. Of a file in the upper layer of an overlay, as containers have it, it says so: that was put there, or changed, after the image was made.",
+        why: "Most of what runs on a machine came with a package, which says where it is from and what it should be. Of a file that no package owns nobody vouches: it was copied, compiled or downloaded here. It decides nothing alone, because much good software comes so too.",
+        innocent_causes: &[
+            "Software from elsewhere: what lies in /usr/local and /opt, in a home folder, and what pip, npm, cargo, go, snap or a vendor's installer brought.",
+            "A program that is developed here.",
+            "A program of a container's image that was copied into it and not installed.",
+        ],
+        check_next: &[
+            "See the file, its owner and its age: `ls -l --time-style=full-iso PATH; file PATH; sha256sum PATH`",
+            "Ask the package manager itself: `dpkg -S PATH`, `rpm -qf PATH` or `apk info --who-owns PATH`, in a container inside it.",
+            "Ask who put it there: look for its folder and its name in the shell histories, the logs of the installers and your configuration management.",
+            "Ask where it was started from: `systemctl status PID; ps -o pid,ppid,user,lstart,args -p PID`",
+            "Search for its digest among those that its maker publishes.",
+        ],
+    },
+    Explanation {
+        id: "modified-executable",
+        verdict: "raises research to suspicious",
+        speaks_when: "The owner runs a file of an installed package whose digest is not the one that the package shipped.",
+        why: "Package managers replace files and do not change them. A program that has its name, its place and other contents was patched or exchanged by somebody: this is how a back door is put into a service that everybody expects to see.",
+        innocent_causes: &[
+            "A package that is being upgraded at this moment: its files are new, its digests not yet.",
+            "A program that was compiled or patched here and copied over the packaged one, instead of being diverted (`dpkg-divert`) or put into /usr/local.",
+            "A package script, an installer or a program's own updater that changes its file after it was installed.",
+            "A script that counts as configuration and was edited.",
+        ],
+        check_next: &[
+            "Save the program before anything repairs it: `cp /proc/PID/exe evidence-PID`, then `sha256sum` it.",
+            "Ask the package manager itself: `dpkg --verify PACKAGE`, `rpm -V PACKAGE` or `apk audit --system`",
+            "See when it was changed, and what was done then: `ls -l --time-style=full-iso PATH; grep PACKAGE /var/log/dpkg.log`",
+            "Fetch the package anew and compare: `apt-get download PACKAGE; dpkg-deb -x PACKAGE*.deb fresh; cmp fresh/PATH PATH`",
+            "Look at the rest of the machine: `dpkg --verify` or `rpm -Va`. One exchanged program is seldom alone.",
+            "Do not trust digests that lie on this machine either, when you have reason to think that somebody was root here: compare with another machine's.",
+        ],
+    },
+    Explanation {
+        id: "shell-on-socket",
+        verdict: "suspicious",
+        speaks_when: "Descriptor 0, 1 or 2 of a process leads to the socket, for longer than a moment (in `list` and under `poll`: at the moment of the reading), and no policy entry explains the socket; that its program is a package's own is no excuse. Loopback remotes are not left aside here.",
+        why: "Standard input, output and error are where a person sits. When a socket is in their place, whoever is at its other end works the program, and what that starts, as from a keyboard: the classic reverse or bind shell, made by a redirection or by dup2() before exec. Forwarding makes the remote look like loopback.",
+        innocent_causes: &[
+            "A server started for one connection, as by inetd, xinetd, systemd with Accept=yes, or socat with EXEC and nofork: give its sessions an `[[expect]]` entry.",
+            "A program that a test or a backup script joins to a connection on purpose.",
+        ],
+        check_next: &[
+            "See what it is and who began it: `ps -o pid,ppid,user,lstart,args --forest -g $(ps -o sid= -p PID)`",
+            "See its descriptors, and the same of its parent: `ls -l /proc/PID/fd`",
+            "See what it has started since: `pstree -aps PID`, and the shell's history and the audit log of its user.",
+            "Find the way in: the program above it in the lineage, and its log at the time when this one was started.",
+            "Keep evidence before you stop it: /proc/PID/environ, /proc/PID/maps, /proc/PID/exe, and the traffic: `tcpdump -ni any host REMOTE -w FILE`",
+            "Ask whether other machines talk to the same remote.",
         ],
     },
 ];

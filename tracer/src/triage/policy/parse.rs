@@ -24,6 +24,9 @@ const CRITERIA: &[Key] = &[
     ("kind", |value| value::each(value, value::kind).map(Criterion::Kind)),
     ("exe", |value| value::each(value, value::exe).map(Criterion::Exe)),
     ("user", |value| value::each(value, value::user).map(Criterion::User)),
+    ("unit", |value| value::each(value, value::unit).map(Criterion::Unit)),
+    ("user_unit", |value| value::each(value, value::unit).map(Criterion::UserUnit)),
+    ("container", |value| value::each(value, value::container).map(Criterion::Container)),
     ("direction", |value| value::each(value, value::direction).map(Criterion::Direction)),
     ("local_port", |value| value::each(value, value::ports).map(Criterion::LocalPort)),
     ("remote_class", |value| value::each(value, value::remote_class).map(Criterion::RemoteClass)),
@@ -32,7 +35,7 @@ const CRITERIA: &[Key] = &[
 ];
 
 /// Keys with a meaning that this version cannot check yet. To pass over them would explain too much.
-const NOT_YET: &[&str] = &["unit", "container", "remote_name"];
+const NOT_YET: &[&str] = &["remote_name"];
 
 /// Reads a policy from TOML; `file` is what errors and entries call it.
 ///

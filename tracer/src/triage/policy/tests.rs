@@ -34,6 +34,9 @@ fn session() -> Subject<'static> {
         exe: Some("/usr/bin/curl"),
         user: Some("ada"),
         uid: Some(1000),
+        unit: Some("user@1000.service"),
+        user_unit: Some(r"app-gnome\\x2dterminal-7.scope"),
+        container: None,
         direction: Some(Direction::Outbound),
         local_port: 40000,
         remote: Some((IpAddr::from([93, 184, 216, 34]), 443, RemoteClass::Internet)),
@@ -41,8 +44,16 @@ fn session() -> Subject<'static> {
 }
 
 fn listener() -> Subject<'static> {
-    let exe = Some("/usr/sbin/nginx");
-    Subject { kind: Kind::Listener, exe, direction: None, remote: None, local_port: 443, ..session() }
+    Subject {
+        kind: Kind::Listener,
+        exe: Some("/usr/sbin/nginx"),
+        unit: Some("nginx.service"),
+        user_unit: None,
+        direction: None,
+        remote: None,
+        local_port: 443,
+        ..session()
+    }
 }
 
 fn is_explained(keys: &str, subject: &Subject<'_>) -> bool {
@@ -61,6 +72,12 @@ fn each_key_matches_by_its_own_fact() {
         ("user = 1000", true, true),
         ("user = \"1000\"", true, true),
         ("user = [\"root\", 0]", false, false),
+        ("unit = \"nginx.service\"", true, false),
+        ("unit = [\"ssh.service\", \"user@1000.service\"]", false, true),
+        ("unit = \"nginx.servic\"", false, false),
+        (r"user_unit = 'app-gnome\x2dterminal-7.scope'", false, true),
+        ("user_unit = \"nginx.service\"", false, false),
+        ("container = [\"docker\", \"podman\"]", false, false),
         ("direction = \"outbound\"", false, true),
         ("direction = \"inbound\"", false, false),
         ("local_port = 443", true, false),
@@ -84,10 +101,44 @@ fn each_key_matches_by_its_own_fact() {
 }
 
 #[test]
+fn a_container_is_named_by_its_runtime_or_by_itself() {
+    const ID: &str = "3f2a9c1b7d550123456789abcdef0123456789abcdef0123456789abcdef0123";
+    let named = |id: &str, runtime| Container { id: id.to_owned(), runtime: Some(runtime) };
+    let (docker, lxc) = (named(ID, Runtime::Docker), named("docker", Runtime::Lxc));
+    for (keys, docker_matches, lxc_matches) in [
+        ("container = \"docker\"", true, false),
+        ("container = \"lxc\"", false, true),
+        ("container = \"cri-o\"", false, false),
+        ("container = \"3f2a9c1b7d55\"", true, false),
+        ("container = \"3f2a9c1b7d5\"", false, false),
+        (&format!("container = \"{ID}\""), true, false),
+        ("container = [\"docke\", \"lxc\"]", false, true),
+    ] {
+        let of = |container| Subject { container: Some(container), ..listener() };
+        assert_eq!(is_explained(keys, &of(&docker)), docker_matches, "{keys}");
+        assert_eq!(is_explained(keys, &of(&lxc)), lxc_matches, "{keys}");
+    }
+    let odd = Container { id: r"a\\b".to_owned(), runtime: None };
+    assert!(is_explained(r"container = 'a\b'", &Subject { container: Some(&odd), ..listener() }));
+}
+
+#[test]
 fn what_a_subject_does_not_have_is_not_matched() {
-    let unknown = Subject { exe: None, user: None, uid: None, direction: None, remote: None, ..session() };
+    let unknown = Subject {
+        exe: None,
+        user: None,
+        uid: None,
+        unit: None,
+        user_unit: None,
+        direction: None,
+        remote: None,
+        ..session()
+    };
     for keys in [
         "exe = \"/usr/bin/curl\"",
+        "unit = \"user@1000.service\"",
+        r"user_unit = 'app-gnome\x2dterminal-7.scope'",
+        "container = \"docker\"",
         "user = \"ada\"",
         "user = 1000",
         "direction = [\"inbound\", \"outbound\"]",
@@ -142,8 +193,6 @@ fn columns_count_characters_not_bytes() {
 
 #[test]
 fn keys_of_a_later_version_are_refused_and_not_passed_over() {
-    assert_eq!(mistake("unit = \"a.service\""), "p.toml:3:1: the key `unit` is not supported yet");
-    assert_eq!(mistake("container = 1"), "p.toml:3:1: the key `container` is not supported yet");
     assert_eq!(mistake("remote_name = 1"), "p.toml:3:1: the key `remote_name` is not supported yet");
 }
 
@@ -161,6 +210,19 @@ fn wrong_types_and_values_are_told_at_the_value() {
         ("user = -1", "3:8: `-1` is out of range: expected 0 to 4294967295"),
         ("user = \"4294967296\"", "3:8: `4294967296` is out of range: expected 0 to 4294967295"),
         ("user = \"\"", "3:8: `` is not a user name"),
+        ("unit = \"ssh\"", "3:8: `ssh` is not the whole name of a unit such as \"ssh.service\""),
+        (
+            "unit = \"a b.service\"",
+            "3:8: `a b.service` is not the whole name of a unit such as \"ssh.service\"",
+        ),
+        (
+            "user_unit = 7",
+            "3:13: expected the whole name of a unit such as \"ssh.service\", found a value of type integer",
+        ),
+        (
+            "container = \"\"",
+            "3:13: `` is not a runtime such as \"docker\", or the name or id of a container, by at least 12 digits",
+        ),
         ("local_port = 0", "3:14: `0` is out of range: expected 1 to 65535"),
         ("local_port = 65536", "3:14: `65536` is out of range: expected 1 to 65535"),
         (
@@ -271,7 +333,7 @@ fn a_name_that_two_files_share_is_told_and_nothing_is_taken_over() {
 fn toml_like() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         Just("[[expect]]\n".to_owned()),
-        "(name|exe|user|kind|local_port|remote_cidr|remote_class|unit|exee)",
+        "(name|exe|user|kind|local_port|remote_cidr|remote_class|unit|user_unit|container|exee)",
         "[ =\\[\\]{}\"',\n.#-]{1,3}",
         "[0-9]{1,6}",
         Just("\"ä\"\n".to_owned()),
@@ -286,6 +348,7 @@ fn criterion() -> impl Strategy<Value = &'static str> {
         "kind='udp'",
         "user='ada'",
         "user=0",
+        "unit='user@1000.service'",
         "remote_port=443",
         "remote_class='own'",
         "local_port='1-50000'",

@@ -8,8 +8,9 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::{Kind, User};
+use super::{Contained, Kind, User};
 use crate::model::address::{Direction, RemoteClass};
+use crate::model::belongs::Runtime;
 use crate::triage::nearest::nearest;
 
 /// Something wrong at a byte offset of the text.
@@ -97,6 +98,35 @@ pub(super) fn user(value: &DeValue<'_>) -> Result<User, String> {
         Err(_) if is_number => Err(out_of_range(name, &(0..=u32::MAX.into()))),
         Ok(_) | Err(_) => Ok(User::Name(name.into())),
     }
+}
+
+/// The whole name of a unit, as `systemctl` lists it.
+pub(super) fn unit(value: &DeValue<'_>) -> Result<Box<str>, String> {
+    const EXPECTED: &str = "the whole name of a unit such as \"ssh.service\"";
+    let name = string(value, EXPECTED)?;
+    let is_whole = name.rsplit_once('.').is_some_and(|(stem, kind)| !stem.is_empty() && !kind.is_empty());
+    if !is_whole || !name.bytes().all(|byte| byte.is_ascii_graphic()) || name.contains('/') {
+        return Err(format!("{} is not {EXPECTED}", quoted(name)));
+    }
+    Ok(escaped(name))
+}
+
+/// A runtime by its name in records, or else the name of a container, its id, or at least 12 digits of that.
+pub(super) fn container(value: &DeValue<'_>) -> Result<Contained, String> {
+    const EXPECTED: &str =
+        "a runtime such as \"docker\", or the name or id of a container, by at least 12 digits";
+    let name = string(value, EXPECTED)?;
+    if name.is_empty() || name.contains(char::is_control) {
+        return Err(format!("{} is not {EXPECTED}", quoted(name)));
+    }
+    let runtime = Runtime::ALL.into_iter().find(|runtime| runtime.as_str() == name);
+    Ok(runtime.map_or_else(|| Contained::Called(escaped(name)), Contained::By))
+}
+
+/// Names of units and containers are escaped in what a policy sees, and the backslash is the one character of theirs that
+/// it changes: a policy names them as everybody else does.
+fn escaped(name: &str) -> Box<str> {
+    name.replace('\\', "\\\\").into()
 }
 
 /// A port, or a range of ports such as `"1024-2048"`.

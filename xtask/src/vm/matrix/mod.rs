@@ -36,7 +36,7 @@ mod verdict;
 /// much of its time waiting.
 const AT_ONCE: usize = 2;
 /// A command of the guest that takes longer hangs.
-const LIMIT: Duration = Duration::from_secs(10 * 60);
+const LIMIT: Duration = Duration::from_secs(15 * 60);
 
 /// Runs the guests of the table that `request` asks for and prints the report. Errors are about getting that
 /// far; what failed is in the counts.

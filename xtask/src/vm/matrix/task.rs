@@ -1,5 +1,6 @@
 //! What a guest of the matrix is asked to run, as commands of the guest.
 
+use super::super::variant::Variant;
 use super::cells::Guest;
 
 /// One command of a guest.
@@ -7,19 +8,25 @@ use super::cells::Guest;
 pub(crate) enum Task {
     /// List what loads.
     Programs,
-    /// Run the scenarios under this plan.
+    /// Run all scenarios under this plan.
     Scenarios(String),
+    /// Run those whose outcome depends on the plan.
+    OfPlan(String),
     /// Compare these plans on the same traffic.
     Parity(Vec<String>),
 }
 
 impl Task {
-    /// Everything that the table asks of `guest`; of its scenarios only those of `plans`, if any are named.
+    /// Everything that the table asks of `guest`; of its scenarios only those of `plans`, if any are named. What is the same
+    /// whatever the plan runs once on each kernel: as it is, under the first plan.
     pub(crate) fn all(guest: &Guest, plans: &[String]) -> Vec<Self> {
         let wanted = |plan: &str| plans.is_empty() || plans.iter().any(|wanted| wanted == plan);
         let mut tasks = vec![Self::Programs];
         let cells = guest.cells.iter().filter(|cell| cell.scenarios && wanted(&cell.plan));
-        tasks.extend(cells.map(|cell| Self::Scenarios(cell.plan.clone())));
+        tasks.extend(cells.enumerate().map(|(n, cell)| match (n, guest.variant) {
+            (0, Variant::Plain) => Self::Scenarios(cell.plan.clone()),
+            _ => Self::OfPlan(cell.plan.clone()),
+        }));
         if plans.is_empty() && !guest.parity.is_empty() {
             tasks.push(Self::Parity(guest.parity.clone()));
         }
@@ -35,6 +42,11 @@ impl Task {
         match self {
             Self::Programs => ["/bin/tracer", "doctor", "--programs"].map(str::to_owned).to_vec(),
             Self::Scenarios(plan) => live("--plan", plan),
+            Self::OfPlan(plan) => {
+                let mut words = live("--plan", plan);
+                words.push("--of-plan".to_owned());
+                words
+            }
             Self::Parity(plans) => live("--parity", &plans.join(",")),
         }
     }
@@ -43,7 +55,7 @@ impl Task {
     pub(crate) fn title(&self) -> String {
         match self {
             Self::Programs => "programs".to_owned(),
-            Self::Scenarios(plan) => plan.clone(),
+            Self::Scenarios(plan) | Self::OfPlan(plan) => plan.clone(),
             Self::Parity(plans) => plans.join(" = "),
         }
     }
@@ -51,7 +63,6 @@ impl Task {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::variant::Variant;
     use super::super::cells::Cell;
     use super::*;
 
@@ -74,6 +85,7 @@ mod tests {
             tasks[1].command("6.12/plain", &["--filter".into(), "udp".into()]).join(" "),
             "/bin/live --tracer /bin/tracer --quick --cell 6.12/plain --plan fentry --filter udp"
         );
+        assert!(tasks[2].command("6.12/plain", &[]).ends_with(&["tracepoint".into(), "--of-plan".into()]));
         assert!(
             tasks[3].command("6.12/plain", &[]).ends_with(&["--parity".into(), "fentry,tracepoint".into()])
         );

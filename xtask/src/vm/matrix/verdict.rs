@@ -53,7 +53,9 @@ impl Verdict {
     fn task(&mut self, guest: &Guest, task: &Task, run: &Run) {
         match task {
             Task::Programs => self.programs(guest, run),
-            Task::Scenarios(_) | Task::Parity(_) => self.scenarios(guest, &task.title(), run),
+            Task::Scenarios(_) | Task::OfPlan(_) | Task::Parity(_) => {
+                self.scenarios(guest, &task.title(), run)
+            }
         }
     }
 
