@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 
 use crate::actor::{Actor, Kind, Order};
 use crate::declared;
@@ -80,6 +80,8 @@ impl Verdict {
     fn of(record: &Record) -> Option<Self> {
         record.at("/socket")?;
         let mut rules: Vec<String> = record.rules().into_iter().map(str::to_owned).collect();
+        // What research finds out is told when it is found, and this rule speaks of the actors themselves.
+        rules.retain(|rule| rule != "unpackaged-executable");
         rules.sort_unstable();
         let own = |pointer: &str| record.text(pointer).to_owned();
         // On a slow machine a session may be flagged before anybody is seen to accept it.
@@ -115,28 +117,60 @@ fn without_ephemeral(end: SocketAddr) -> SocketAddr {
     SocketAddr::new(end.ip(), port)
 }
 
+/// Cells where a plan may tell of runs that the kernel left out; what it reads again for that it tells as seen.
+const LEAVES_OUT: &str = "7.x/*";
+/// Runs of the traffic at most, until no plan tells of a gap.
+const RUNS: usize = 4;
+
 /// Runs the traffic under all plans at once and compares, with what is declared of `cell`.
 ///
 /// # Errors
-/// When one of the plans cannot load, or they differ where they must not; the error lists how.
+/// When one of the plans cannot load or tells of a gap, or they differ where they must not; the error lists how.
 pub fn compare(tracer: &Path, plans: &[Plan], cell: &str) -> Result<usize> {
+    let mut runs = if declared::is_cell(LEAVES_OUT, cell) { RUNS } else { 1 };
+    loop {
+        let told = run(tracer, plans)?;
+        runs -= 1;
+        let gaps: Vec<String> = told.iter().flat_map(|(plan, records)| gaps(*plan, records)).collect();
+        if gaps.is_empty() {
+            return same(&told, cell);
+        }
+        let gaps = gaps.join("\n");
+        ensure!(runs > 0, "not to be compared, for what was lost:\n{gaps}");
+        eprintln!("once more, for what was lost:\n{gaps}");
+    }
+}
+
+/// What each plan tells of one run of the traffic.
+fn run(tracer: &Path, plans: &[Plan]) -> Result<Vec<(Plan, Vec<Record>)>> {
     let network = Network::new()?;
     let watched: Vec<Live> =
         plans.iter().map(|plan| watch(tracer, *plan, &network)).collect::<Result<_>>()?;
     let last = traffic(&network)?;
-    let mut lists = Vec::new();
+    let mut told = Vec::new();
     for (live, plan) in watched.into_iter().zip(plans) {
         live.wait("the last close", |r| r.tells("close") && r.is_at("tcp", last))
             .with_context(|| format!("plan {}", plan.word()))?;
-        let run = live.finish()?;
-        let verdicts = run.records.iter().filter_map(Verdict::of);
-        let seen_by_all = |verdict: &Verdict| !is_unseen_exchange(cell, plans, verdict);
-        lists.push((*plan, verdicts.filter(seen_by_all).collect::<BTreeSet<_>>()));
+        told.push((*plan, live.finish()?.records));
     }
+    Ok(told)
+}
+
+fn gaps(plan: Plan, records: &[Record]) -> Vec<String> {
+    let gaps = records.iter().filter(|record| record.kind() == "gap");
+    let count = |gap: &Record| gap.number("/lost").unwrap_or_default();
+    gaps.map(|gap| format!("  {}: {} of stage {}", plan.word(), count(gap), gap.text("/stage"))).collect()
+}
+
+/// How many verdicts all plans came to.
+fn same(told: &[(Plan, Vec<Record>)], cell: &str) -> Result<usize> {
+    let plans: Vec<Plan> = told.iter().map(|(plan, _)| *plan).collect();
+    let seen_by_all = |verdict: &Verdict| !is_unseen_exchange(cell, &plans, verdict);
+    let verdicts = |records: &[Record]| records.iter().filter_map(Verdict::of).filter(seen_by_all).collect();
+    let lists: Vec<(Plan, BTreeSet<Verdict>)> =
+        told.iter().map(|(plan, records)| (*plan, verdicts(records))).collect();
     let different = different(&lists);
-    if !different.is_empty() {
-        bail!("{} verdicts differ:\n{}", different.len(), different.join("\n"));
-    }
+    ensure!(different.is_empty(), "{} verdicts differ:\n{}", different.len(), different.join("\n"));
     Ok(lists.first().map_or(0, |(_, verdicts)| verdicts.len()))
 }
 
@@ -271,6 +305,17 @@ mod tests {
     fn time_number_and_ephemeral_port_do_not_count() {
         assert_eq!(verdict(40_000, 1), verdict(50_000, 2));
         assert_ne!(verdict(4000, 1), verdict(4001, 1));
+    }
+
+    #[test]
+    fn what_was_lost_is_named() {
+        let record = |kind: &str| {
+            let line = format!(
+                r#"{{"schema":1,"record":"{kind}","seq":1,"time":"t","stage":"hook","lost":2,"resynced":true}}"#
+            );
+            Record::parse(&line).unwrap()
+        };
+        assert_eq!(gaps(Plan::Kprobe, &[record("event"), record("gap")]), ["  kprobe: 2 of stage hook"]);
     }
 
     #[test]
