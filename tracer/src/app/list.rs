@@ -10,7 +10,7 @@ use crate::{
     privileges,
     sink::{
         stream::Stream,
-        writer::{Direct, Out},
+        writer::{Ahead, Out},
     },
     source::{
         baseline::{self, Baseline},
@@ -31,8 +31,8 @@ pub(super) fn run(args: &ListArgs) -> Result<u8, Failure> {
         let missing: Vec<_> = picture.coverage.iter().filter_map(|row| row.why.clone()).collect();
         return Err(Failure::Unsupported(format!("--strict: {}", missing.join("; "))));
     }
-    let out = Direct::stdout().map_err(|e| Failure::Input(format!("standard output: {e}")))?;
-    let stream = Stream::new(out.together(), format(args.print), true);
+    let out = Ahead::stdout().map_err(|e| Failure::Input(format!("standard output: {e}")))?;
+    let stream = Stream::new(out, format(args.print), true);
     let mut pipeline = Pipeline::new(stream, args.watch.record.as_deref())?;
     let start = Start {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -46,9 +46,7 @@ pub(super) fn run(args: &ListArgs) -> Result<u8, Failure> {
     let processes = preparing.join().unwrap_or_else(|panic| resume_unwind(panic));
     tell(picture.found, processes, &mut pipeline)?;
     let flagged = pipeline.flagged;
-    let mut out = pipeline.end()?;
-    out.flush();
-    let left = ended(out.ended())?;
+    let left = ended(pipeline.end()?.finish())?;
     Ok(u8::from(flagged && args.exit_code && !left))
 }
 
@@ -89,11 +87,13 @@ fn iterate(only: Option<u32>) -> Result<Baseline, String> {
     let kernel = Kernel::read().map_err(|e| e.to_string())?;
     let settings = loader::settings(None, None);
     let mut iterators = loader::load_iterators(&kernel, settings).map_err(|e| e.to_string())?;
+    // Its many types go with the program; to take them down one by one takes longer than to print a thousand sockets.
+    std::mem::forget(kernel);
     baseline::read(&mut iterators, only).map_err(|e| e.to_string())
 }
 
 /// The picture as events: names and addresses of namespaces, then each socket after its holders. Nobody may be left to read them.
-fn tell(found: Baseline, mut processes: Processes, pipeline: &mut Pipeline<Direct>) -> Result<(), Failure> {
+fn tell(found: Baseline, mut processes: Processes, pipeline: &mut Pipeline<Ahead>) -> Result<(), Failure> {
     let at = boot_now();
     let mut facts = Vec::new();
     Names::default().read(at, &mut facts);

@@ -1,7 +1,7 @@
 //! The boundary to standard output: whole lines go in, `write(2)` comes out.
 //!
 //! [`Writer`] is for a live run: what would have to wait is written by a thread, behind a buffer with a bound, and
-//! whoever hands a line over never waits. [`Direct`] is for runs that lose nothing by waiting. What is done
+//! whoever hands a line over never waits. [`Direct`] and [`Ahead`] are for runs that lose nothing by waiting. What is done
 //! about a refused line is decided in `stream`.
 
 use std::{
@@ -21,18 +21,18 @@ use bytes::{Buf, BytesMut};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     io::{Errno, ReadWriteFlags, pwritev2},
-    pipe::{fcntl_getpipe_size, fcntl_setpipe_size},
 };
 use tokio::sync::Notify;
 
+mod ahead;
 #[cfg(test)]
 mod tests;
+
+pub use ahead::Ahead;
 
 /// Lines are put together up to this many bytes for one `write(2)`. Each wakes the thread that writes, which costs
 /// more than the writing; a much longer one would give no room back until all of it was read.
 const BATCH: usize = 256 * 1024;
-/// Bytes of a pipe to standard output: the most that anybody may ask for (`/proc/sys/fs/pipe-max-size`).
-const PIPE: usize = 1024 * 1024;
 /// The same where no thread is woken: what a cache keeps, and a pipe takes at once.
 const NEAR_BATCH: usize = 64 * 1024;
 
@@ -360,20 +360,18 @@ fn hangs_up(fd: &OwnedFd, stop: &OwnedFd) -> bool {
     }
 }
 
-/// Writes each line at once, or many together, and waits until they are written.
+/// Writes each line at once, and waits until it is written.
 #[derive(Debug)]
 pub struct Direct {
     fd: OwnedFd,
     ended: Option<Ended>,
-    /// Lines that are put together for one write; nothing where each is written at once.
-    together: Option<Vec<u8>>,
 }
 
 impl Direct {
     /// Writes each line to `fd` at once.
     #[must_use]
     pub fn new(fd: OwnedFd) -> Self {
-        Self { fd, ended: None, together: None }
+        Self { fd, ended: None }
     }
 
     /// Writes each line to standard output at once.
@@ -382,22 +380,6 @@ impl Direct {
     /// When the system gives no more descriptors.
     pub fn stdout() -> io::Result<Self> {
         Ok(Self::new(io::stdout().as_fd().try_clone_to_owned()?))
-    }
-
-    /// Puts lines together until [`Out::flush`], or until they fill a write. A pipe takes several of these, so that its reader
-    /// works while more are put together.
-    #[must_use]
-    pub fn together(self) -> Self {
-        if fcntl_getpipe_size(&self.fd).is_ok_and(|size| size < PIPE) {
-            let _ = fcntl_setpipe_size(&self.fd, PIPE); // more than the user may have (pipe(7)): then it stays as it is
-        }
-        Self { together: Some(Vec::with_capacity(BATCH)), ..self }
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        if self.ended.is_none() {
-            self.ended = write_all(&self.fd, bytes, |_| {}).err();
-        }
     }
 }
 
@@ -408,22 +390,8 @@ impl Out for Direct {
     }
 
     fn send(&mut self, line: &[u8]) {
-        match &self.together {
-            None => self.write(line),
-            Some(together) => {
-                if together.len() + line.len() > BATCH {
-                    self.flush();
-                }
-                self.together.get_or_insert_default().extend_from_slice(line);
-            }
-        }
-    }
-
-    fn flush(&mut self) {
-        if let Some(mut together) = self.together.take() {
-            self.write(&together);
-            together.clear();
-            self.together = Some(together);
+        if self.ended.is_none() {
+            self.ended = write_all(&self.fd, line, |_| {}).err();
         }
     }
 

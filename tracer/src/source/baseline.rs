@@ -23,7 +23,7 @@ use crate::{
         iterators::{Iterators, Target, Walk},
         loader::LoadError,
     },
-    model::event::{ProcessId, Protocol, SocketChange, SocketId, State, Stdio},
+    model::event::{Endpoint, ProcessId, Protocol, SocketChange, SocketId, State, Stdio},
     research::stdio::STDIO,
 };
 
@@ -241,12 +241,20 @@ pub(super) fn seen(socket: SocketId, holders: &[Task], users: StdioUsers) -> Soc
 
 /// Listeners first: sessions are understood by them.
 pub(super) fn sort(sockets: &mut [(Decoded, Vec<Task>)]) {
-    // They are large, and so are the keys: each is made and moved once.
+    // They are large: each is moved once, and its key made once, of numbers.
     sockets.sort_by_cached_key(|(decoded, _)| {
         let event = &decoded.event;
         let listens = event.state == State::Listen;
-        (!listens, event.netns, event.protocol, event.local, event.remote, event.id)
+        (!listens, event.netns, event.protocol, event.local.map(place), event.remote.map(place), event.id)
     });
+}
+
+/// An end as numbers that have its order.
+fn place(end: Endpoint) -> (bool, u128, u16) {
+    match end.ip {
+        IpAddr::V4(ip) => (false, u32::from(ip).into(), end.port),
+        IpAddr::V6(ip) => (true, u128::from(ip), end.port),
+    }
 }
 
 /// A socket that has no port yet talks to nobody, and `ss` does not show it either.

@@ -76,7 +76,9 @@ impl Host {
 
     /// Those of some processes that are known.
     pub(super) fn known(&self, ids: &[ProcessId]) -> Vec<Arc<Process>> {
-        ids.iter().filter_map(|id| self.processes.get(id)).cloned().collect()
+        let mut known = Vec::with_capacity(ids.len()); // nearly always just right for what is kept of it
+        known.extend(ids.iter().filter_map(|id| self.processes.get(id)).cloned());
+        known
     }
 
     /// A connection was taken by its owner: who opened the listener opened the connection, and who took it has used the

@@ -189,19 +189,6 @@ fn direct_writes_and_tells_how_it_ended() {
 }
 
 #[test]
-fn lines_that_are_put_together_are_written_in_their_order() {
-    let (reader, fd) = rustix::pipe::pipe().unwrap();
-    let reading = thread::spawn(move || io::read_to_string(File::from(reader)).unwrap());
-    let mut direct = Direct::new(fd).together();
-    (0..50_000).for_each(|number| direct.try_send(&line(number)).unwrap());
-    direct.flush();
-    assert_eq!(direct.ended(), None);
-    drop(direct);
-    let expected: String = (0..50_000).map(|number| format!("{number:07}\n")).collect();
-    assert!(reading.join().unwrap() == expected);
-}
-
-#[test]
 fn lines_are_counted_across_pieces() {
     for (bytes, count) in [(vec![], 0), (vec![b'\n'; 1000], 1000), (b"a\nb\n\nc".repeat(200), 600)] {
         assert_eq!(lines(&bytes), count);
@@ -210,17 +197,4 @@ fn lines_are_counted_across_pieces() {
 
 fn block_on<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
-}
-
-#[test]
-fn a_pipe_takes_several_batches_unless_it_takes_more_already() {
-    let (_reader, fd) = rustix::pipe::pipe().unwrap();
-    let out = Direct::new(fd).together();
-    assert_eq!(fcntl_getpipe_size(&out.fd).unwrap(), PIPE);
-    let (_reader, fd) = rustix::pipe::pipe().unwrap();
-    // Only root may have more than that.
-    if fcntl_setpipe_size(&fd, 2 * PIPE).is_ok() {
-        let out = Direct::new(fd).together();
-        assert_eq!(fcntl_getpipe_size(&out.fd).unwrap(), 2 * PIPE);
-    }
 }
