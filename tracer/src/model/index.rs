@@ -51,9 +51,11 @@ impl Index {
         self.of(socket).filter_map(|holdings| holdings.remote_sessions.first()).min().copied()
     }
 
-    /// Loopback listeners that processes of this socket hold.
+    /// Loopback listeners that are judged by this socket too, as it was entered: those that its processes hold. Most sessions
+    /// have a remote on this machine or wait for their process, and bear on none.
     pub(super) fn loopback_listeners(&self, socket: &Socket) -> impl Iterator<Item = SocketId> {
-        self.of(socket).flat_map(|holdings| &holdings.loopback_listeners).copied()
+        let bears = socket.entered.by_process.then(|| self.of(socket));
+        bears.into_iter().flatten().flat_map(|holdings| &holdings.loopback_listeners).copied()
     }
 
     /// Sockets that are judged by this process.
