@@ -185,39 +185,40 @@ impl<'a, F: FnMut(Body<'_>)> Teller<'a, F> {
                 (false, true) => Say::Clear,
                 (true, true) => Say::EventAndClear,
             };
-            let (report, _) = self.known.report(socket, happened, event, self.rules);
-            return say_it(say, over(report), self.flags, self.say);
+            let mut report = self.known.report(socket, happened, event, self.rules);
+            put_an_end_to(&mut report);
+            return say_it(say, &report, self.flags, self.say);
         }
         if !tell {
             let Some(say) = change_of(standing, self.known.weigh(socket)) else { return };
-            let (report, _) = self.known.report(socket, happened, event, self.rules);
-            return say_it(say, report, self.flags, self.say);
+            let report = self.known.report(socket, happened, event, self.rules);
+            return say_it(say, &report, self.flags, self.say);
         }
-        let (report, weight) = self.known.report(socket, happened, event, self.rules);
-        let say = match change_of(standing, weight) {
+        let report = self.known.report(socket, happened, event, self.rules);
+        let say = match change_of(standing, Weight { verdict: report.verdict, flagged: report.flagged }) {
             None => Say::Event,
             Some(Say::Clear) => Say::EventAndClear,
             Some(say) => say,
         };
-        say_it(say, report, self.flags, self.say);
+        say_it(say, &report, self.flags, self.say);
     }
 
     /// Takes back the flag of a socket that was found gone.
     fn take_back(&mut self, socket: &Socket) {
         if self.flags.verdict(socket.id).is_some() {
-            let (report, _) = self.known.report(socket, None, EventKind::Seen, self.rules);
-            say_it(Say::Clear, report, self.flags, self.say);
+            let report = self.known.report(socket, None, EventKind::Seen, self.rules);
+            say_it(Say::Clear, &report, self.flags, self.say);
         }
     }
 }
 
-fn say_it(say: Say, report: Report<'_>, flags: &mut Flags, tell: &mut impl FnMut(Body<'_>)) {
+fn say_it(say: Say, report: &Report<'_>, flags: &mut Flags, tell: &mut impl FnMut(Body<'_>)) {
     match say {
         Say::Event => tell(Body::Event(report)),
         Say::Flag => tell(flags.raise(report)),
         Say::Clear => flags.clear(report).into_iter().for_each(tell),
         Say::EventAndClear => {
-            tell(Body::Event(report.clone()));
+            tell(Body::Event(report));
             flags.clear(report).into_iter().for_each(tell);
         }
     }
@@ -233,12 +234,11 @@ fn change_of(standing: Option<Verdict>, weight: Weight) -> Option<Say> {
 }
 
 /// What ended is nothing to look at any more; what was left aside stays named.
-fn over(mut report: Report<'_>) -> Report<'_> {
+fn put_an_end_to(report: &mut Report<'_>) {
     if report.verdict.is_flagged() {
         report.verdict = Verdict::Ok;
         report.rules = &[];
     }
-    report
 }
 
 fn kind(what: &What) -> EventKind {

@@ -3,10 +3,10 @@
 //! Sinks turn these into text or JSON; numbering (`seq`) is the stream's, because only the stream
 //! knows what was delivered. What is known already is lent, not copied: there are many records.
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
 
 use crate::model::{
-    address::{BindScope, Direction, RemoteClass},
+    address::{BindScope, Direction, RemoteClass, spell},
     event::{Attribution, Degraded, Endpoint, Family, Life, Lost, Process, Protocol, SocketId, Start, State},
 };
 
@@ -33,11 +33,11 @@ pub enum Body<'a> {
         policy: &'a [String],
     },
     /// A socket's verdict became research or suspicious, or changed between them.
-    Flag(FlagId, Report<'a>),
+    Flag(FlagId, &'a Report<'a>),
     /// A flag no longer holds.
-    Clear(FlagId, Report<'a>),
+    Clear(FlagId, &'a Report<'a>),
     /// Any other event.
-    Event(Report<'a>),
+    Event(&'a Report<'a>),
     /// A process became another program, or ended; told where all events are.
     Life(&'a Life),
     /// Events were lost.
@@ -90,7 +90,54 @@ pub struct Spoken {
     /// Public id of the rule.
     pub rule: &'static str,
     /// The evidence.
-    pub why: String,
+    pub why: Why,
+}
+
+/// A sentence. What is said of most sockets of a busy machine is kept as what it is made of, and becomes words where these are
+/// written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Any other one; empty where nobody will read it.
+    Words(String),
+    /// The local end, with this address, is bound to loopback.
+    LocalIsLoopback(IpAddr),
+    /// The remote, of this class, is this machine.
+    RemoteIsHere(IpAddr, RemoteClass),
+}
+
+impl Why {
+    /// Hands its pieces to `put`, in order. Those of [`Why::Words`] alone may have letters that are not ASCII, or that JSON
+    /// escapes.
+    pub fn pieces(&self, mut put: impl FnMut(&[u8])) {
+        match self {
+            Self::Words(words) => put(words.as_bytes()),
+            Self::LocalIsLoopback(ip) => {
+                spell(*ip, &mut put);
+                put(b" is reachable from this machine only");
+            }
+            Self::RemoteIsHere(ip, class) => {
+                put(b"the remote ");
+                spell(*ip, &mut put);
+                put(b" is this machine itself (");
+                put(class.as_str().as_bytes());
+                put(b")");
+            }
+        }
+    }
+}
+
+impl From<String> for Why {
+    fn from(words: String) -> Self {
+        Self::Words(words)
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut bytes = Vec::new();
+        self.pieces(|piece| bytes.extend_from_slice(piece));
+        f.write_str(&String::from_utf8_lossy(&bytes))
+    }
 }
 
 /// One event of one socket, with its verdict.
@@ -100,6 +147,8 @@ pub struct Report<'a> {
     pub event: EventKind,
     /// What the rules come to.
     pub verdict: Verdict,
+    /// They come to a flag: not where the verdict is a twin's, which is flagged itself.
+    pub flagged: bool,
     /// The rules that spoke, worst first.
     pub rules: &'a [Spoken],
     /// Name of the policy entry that explains it, or the package and the unit of the program that do; escaped.

@@ -26,7 +26,7 @@ impl Flags {
         self.standing.get(&socket).map(|flag| flag.verdict)
     }
 
-    pub(super) fn raise<'a>(&mut self, report: Report<'a>) -> Body<'a> {
+    pub(super) fn raise<'a>(&mut self, report: &'a Report<'a>) -> Body<'a> {
         self.last += 1;
         let id = FlagId(self.last);
         self.standing.insert(report.socket.id, Flag { id, verdict: report.verdict });
@@ -38,7 +38,7 @@ impl Flags {
     }
 
     /// Nothing where the socket has no flag.
-    pub(super) fn clear<'a>(&mut self, report: Report<'a>) -> Option<Body<'a>> {
+    pub(super) fn clear<'a>(&mut self, report: &'a Report<'a>) -> Option<Body<'a>> {
         let flag = self.standing.remove(&report.socket.id)?;
         self.totals.clears += 1;
         Some(Body::Clear(flag.id, report))

@@ -35,30 +35,30 @@ pub(super) struct Known {
 impl Known {
     /// What the rules come to, and nothing else.
     pub(super) fn weigh(&self, socket: &Socket) -> Weight {
-        weigh(&self.facts(socket), |facts| self.weigh_twin(facts))
+        weigh(&self.facts(socket, false), |facts| self.weigh_twin(facts))
     }
 
     fn judge<'a>(&'a self, socket: &'a Socket, rules: &mut Vec<Spoken>) -> Judgement<'a> {
-        judge(&self.facts(socket).in_words(), |facts| self.weigh_twin(facts), rules)
+        judge(&self.facts(socket, true), |facts| self.weigh_twin(facts), rules)
     }
 
     fn weigh_twin(&self, facts: &Facts<'_>) -> Option<Verdict> {
-        Some(weigh(&self.facts(facts.twin?.listener), |_| None).verdict)
+        Some(weigh(&self.facts(facts.twin?.listener, false), |_| None).verdict)
     }
 
-    fn facts<'a>(&'a self, socket: &'a Socket) -> Facts<'a> {
+    fn facts<'a>(&'a self, socket: &'a Socket, in_words: bool) -> Facts<'a> {
         let expected = Expected { policy: &self.policy, provenance: self.provenance };
-        Facts::gather(socket, &self.host, expected, &self.services)
+        Facts::gather(socket, &self.host, expected, &self.services, in_words)
     }
 
-    /// The record of a socket, without its kind, and what its rules come to; `rules` is room for those that speak.
+    /// The record of a socket, without its kind; `rules` is room for those that speak.
     pub(super) fn report<'a>(
         &'a self,
         socket: &'a Socket,
         happened: Option<&Happened>,
         event: EventKind,
         rules: &'a mut Vec<Spoken>,
-    ) -> (Report<'a>, Weight) {
+    ) -> Report<'a> {
         let Judgement { weight, explained_by } = self.judge(socket, rules);
         let what = happened.map(|happened| &happened.what);
         let peer = match what {
@@ -68,6 +68,7 @@ impl Known {
         let mut report = Report {
             event,
             verdict: weight.verdict,
+            flagged: weight.flagged,
             rules,
             explained_by: explained_by.map(named),
             socket: self.view(socket, peer.or(socket.remote)),
@@ -95,7 +96,7 @@ impl Known {
             )
             | None => {}
         }
-        (report, weight)
+        report
     }
 
     fn view(&self, socket: &Socket, remote: Option<Endpoint>) -> SocketView<'_> {

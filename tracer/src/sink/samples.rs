@@ -34,7 +34,7 @@ pub(super) fn at(body: Body<'_>) -> Output<'_> {
 }
 
 /// Outputs are lent; those of the samples last as long as the tests.
-fn lent<T>(value: T) -> &'static T {
+fn lent<'a, T: 'a>(value: T) -> &'a T {
     Box::leak(Box::new(value))
 }
 
@@ -85,9 +85,10 @@ pub(super) fn listener() -> Report<'static> {
     Report {
         event: EventKind::Listen,
         verdict: Verdict::Research,
+        flagged: true,
         rules: lent([Spoken {
             rule: "unexplained-listener",
-            why: "TCP port 4444 is open on every interface and nothing explains it".into(),
+            why: "TCP port 4444 is open on every interface and nothing explains it".to_owned().into(),
         }]),
         explained_by: None,
         socket: SocketView {
@@ -165,7 +166,7 @@ pub(super) fn udp_server() -> Report<'static> {
     let mut report = listener();
     report.event = EventKind::Seen;
     report.verdict = Verdict::Suspicious;
-    let twin = Spoken { rule: "twin-other-owner", why: "sshd owns TCP port 4444".into() };
+    let twin = Spoken { rule: "twin-other-owner", why: "sshd owns TCP port 4444".to_owned().into() };
     report.rules = lent([twin, report.rules[0].clone()]);
     report.attribution = Attribution::Holder;
     report.socket.protocol = Protocol::Udp;
@@ -199,15 +200,15 @@ pub(super) fn shared_listener(others: u32) -> Report<'static> {
 }
 
 pub(super) fn flag(id: u64, report: Report<'_>) -> Output<'_> {
-    at(Body::Flag(FlagId(id), report))
+    at(Body::Flag(FlagId(id), lent(report)))
 }
 
 pub(super) fn clear(id: u64, report: Report<'_>) -> Output<'_> {
-    at(Body::Clear(FlagId(id), report))
+    at(Body::Clear(FlagId(id), lent(report)))
 }
 
 pub(super) fn event(report: Report<'_>) -> Output<'_> {
-    at(Body::Event(report))
+    at(Body::Event(lent(report)))
 }
 
 pub(super) fn life(change: LifeChange) -> Output<'static> {

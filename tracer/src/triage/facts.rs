@@ -13,7 +13,7 @@ use crate::{
         host::Host,
         socket::Socket,
     },
-    output::Verdict,
+    output::{Verdict, Why},
 };
 
 /// A rule's word on a socket.
@@ -23,27 +23,27 @@ pub struct Evidence {
     pub verdict: Option<Verdict>,
     /// Makes what the others say research suspicious.
     pub raises: bool,
-    /// One sentence; empty where nobody will read it, see [`Facts::says`].
-    pub why: String,
+    /// One sentence, see [`Facts::says`].
+    pub why: Why,
 }
 
 impl Evidence {
     /// A word that leads to a verdict.
     #[must_use]
-    pub fn leads_to(verdict: Verdict, why: String) -> Self {
-        Self { verdict: Some(verdict), raises: false, why }
+    pub fn leads_to(verdict: Verdict, why: impl Into<Why>) -> Self {
+        Self { verdict: Some(verdict), raises: false, why: why.into() }
     }
 
     /// A word that only adds to what others say.
     #[must_use]
     pub fn adds(why: String) -> Self {
-        Self { verdict: None, raises: false, why }
+        Self { verdict: None, raises: false, why: why.into() }
     }
 
     /// A word that makes research suspicious, and alone comes to nothing.
     #[must_use]
     pub fn raises(why: String) -> Self {
-        Self { verdict: None, raises: true, why }
+        Self { verdict: None, raises: true, why: why.into() }
     }
 }
 
@@ -114,13 +114,14 @@ pub struct Facts<'a> {
 }
 
 impl<'a> Facts<'a> {
-    /// Gathers what is known.
+    /// Gathers what is known; `in_words` where it is to be told to somebody, so that rules give their sentences.
     #[must_use]
     pub fn gather(
         socket: &'a Socket,
         host: &'a Host,
         expected: Expected<'a>,
         services: &'a Services,
+        in_words: bool,
     ) -> Self {
         let owner = socket.owner.as_deref();
         let context = Context { socket, owner, host, expected };
@@ -141,14 +142,8 @@ impl<'a> Facts<'a> {
             twin: if socket.is_udp_server() { context.twin() } else { None },
             relayed: if loopback_listener { host.relayed_session(socket) } else { None },
             services,
-            in_words: false,
+            in_words,
         }
-    }
-
-    /// The same, to be told to somebody: rules give their sentences.
-    #[must_use]
-    pub fn in_words(self) -> Self {
-        Self { in_words: true, ..self }
     }
 
     /// A rule's sentence, made only where somebody will read it: most verdicts are weighed and not told.

@@ -50,7 +50,7 @@ struct ReportFields<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     process_unknown: Option<&'a str>,
     verdict: &'static str,
-    rules: Vec<RuleFields<'a>>,
+    rules: Vec<RuleFields>,
     #[serde(skip_serializing_if = "Option::is_none")]
     explained_by: Option<&'a str>,
     socket: SocketFields<'a>,
@@ -109,14 +109,14 @@ fn sometimes<T>(has: bool, value: Option<T>) -> Sometimes<T> {
 }
 
 #[derive(Serialize)]
-struct RuleFields<'a> {
+struct RuleFields {
     id: &'static str,
-    why: &'a str,
+    why: String,
 }
 
-impl<'a> RuleFields<'a> {
-    fn new(spoken: &'a Spoken) -> Self {
-        Self { id: spoken.rule, why: &spoken.why }
+impl RuleFields {
+    fn new(spoken: &Spoken) -> Self {
+        Self { id: spoken.rule, why: spoken.why.to_string() }
     }
 }
 

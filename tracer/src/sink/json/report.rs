@@ -9,7 +9,7 @@ use crate::{
         address::spell,
         event::{Attribution, Endpoint, Process},
     },
-    output::{EventKind, HOLDERS_SHOWN, RemoteView, Report, SocketView},
+    output::{EventKind, HOLDERS_SHOWN, RemoteView, Report, SocketView, Why},
 };
 
 /// Bytes of a usual line: room for them is made once.
@@ -144,7 +144,7 @@ fn verdict(report: &Report<'_>, out: &mut Vec<u8>) -> io::Result<()> {
         put(out, if index == 0 { "{\"id\":\"" } else { ",{\"id\":\"" });
         word(out, spoken.rule);
         put(out, "\",\"why\":");
-        text(out, &spoken.why)?;
+        sentence(out, &spoken.why)?;
         put(out, "}");
     }
     put(out, "]");
@@ -152,6 +152,16 @@ fn verdict(report: &Report<'_>, out: &mut Vec<u8>) -> io::Result<()> {
         put(out, ",\"explained_by\":");
         text(out, name)?;
     }
+    Ok(())
+}
+
+fn sentence(out: &mut Vec<u8>, why: &Why) -> io::Result<()> {
+    if let Why::Words(words) = why {
+        return text(out, words);
+    }
+    put(out, "\"");
+    why.pieces(|piece| short(out, piece));
+    put(out, "\"");
     Ok(())
 }
 

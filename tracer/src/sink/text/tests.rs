@@ -192,7 +192,7 @@ fn a_clear_says_what_became_of_the_flag() {
     assert_eq!(tail(&samples::clear(1, report)), closed);
     let mut report = samples::session(EventKind::Established, State::Established);
     report.verdict = Verdict::Explained;
-    let twin = [Spoken { rule: "udp-twin", why: "the TCP port explains it".into() }];
+    let twin = [Spoken { rule: "udp-twin", why: "the TCP port explains it".to_owned().into() }];
     report.rules = &twin;
     let explained = "flag taken back, now explained; udp-twin: the TCP port explains it";
     assert_eq!(tail(&samples::clear(1, report)), explained);
