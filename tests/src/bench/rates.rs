@@ -16,9 +16,10 @@ use crate::tracer::Plan;
 /// What each connection over loopback gives: how often which event.
 pub(super) const PER_CONNECTION: [(&str, u64); 4] =
     [("connect", 1), ("established", 1), ("accept", 1), ("close", 2)];
-/// Connections, and datagrams, of one run where instructions are counted.
-const CONNECTIONS: u64 = 2000;
-const DATAGRAMS: u64 = 20_000;
+/// Connections, and datagrams, of one run where instructions are counted: so many that what a new process costs once, a million
+/// instructions until it is looked up, is little of each.
+const CONNECTIONS: u64 = 10_000;
+const DATAGRAMS: u64 = 100_000;
 const MANY_PEERS: u16 = 1000;
 
 /// Every event as JSON, to a file.
