@@ -167,7 +167,7 @@ impl Live {
         let at = boot_now();
         self.processes.read_all(at, &mut self.facts);
         self.names.read(at, &mut self.facts);
-        out.extend(self.facts.drain(..).map(|fact| Event { at, fact }));
+        self.tell_facts(at, out);
         let mut found = self.read_sockets()?;
         self.losses.unknown += found.unknown;
         let at = boot_now();
@@ -281,7 +281,7 @@ impl Live {
         if is_told && !is_end {
             self.facts.extend(self.processes.life(life));
         }
-        out.extend(self.facts.drain(..).map(|fact| Event { at: life.at, fact }));
+        self.tell_facts(life.at, out);
     }
 
     fn take(&mut self, decoded: Decoded, out: &mut Vec<Event>) {
@@ -373,8 +373,13 @@ impl Live {
         }
     }
 
-    fn push(&mut self, event: SocketEvent, at: BootNanos, out: &mut Vec<Event>) {
+    /// Tells what is known and not told yet.
+    fn tell_facts(&mut self, at: BootNanos, out: &mut Vec<Event>) {
         out.extend(self.facts.drain(..).map(|fact| Event { at, fact }));
+    }
+
+    fn push(&mut self, event: SocketEvent, at: BootNanos, out: &mut Vec<Event>) {
+        self.tell_facts(at, out);
         out.push(Event { at, fact: Fact::Socket(event) });
     }
 
@@ -420,7 +425,7 @@ impl Live {
     /// Has what a process runs hashed.
     pub fn hash(&mut self, id: ProcessId, now: BootNanos, out: &mut Vec<Event>) {
         self.processes.hash(id, now, &mut self.facts);
-        out.extend(self.facts.drain(..).map(|fact| Event { at: now, fact }));
+        self.tell_facts(now, out);
     }
 
     /// Tells what time would still have brought: no later [`Live::tick`] comes.
@@ -492,7 +497,7 @@ impl Live {
                 Found::Program(answer) => {
                     self.processes.found(*answer, &mut self.facts);
                     let at = boot_now();
-                    out.extend(self.facts.drain(..).map(|fact| Event { at, fact }));
+                    self.tell_facts(at, out);
                 }
                 Found::Stdio(answer) => self.take_stdio(answer, out),
             },
@@ -511,7 +516,7 @@ impl Live {
             self.processes.tell(task, at, &mut self.facts);
         }
         self.facts.extend(self.on_stdio.take(answer, aside));
-        out.extend(self.facts.drain(..).map(|fact| Event { at, fact }));
+        self.tell_facts(at, out);
     }
 
     /// Tells who holds sockets, and the holders before.
@@ -527,7 +532,7 @@ impl Live {
                 self.facts.push(Fact::Held { socket, holders });
             }
         }
-        out.extend(self.facts.drain(..).map(|fact| Event { at, fact }));
+        self.tell_facts(at, out);
     }
 
     /// Tells what a round of the self-test changed.
