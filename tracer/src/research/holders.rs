@@ -61,10 +61,7 @@ impl Search {
 
     /// The next answer; never, when the thread is gone.
     pub async fn answer(&mut self) -> Answer {
-        match self.answers.recv().await {
-            Some(answer) => answer,
-            None => std::future::pending().await,
-        }
+        super::next_of(&mut self.answers).await
     }
 }
 

@@ -134,10 +134,15 @@ impl Research {
 
     /// The next answer; never, when the thread is gone.
     pub async fn answer(&mut self) -> Answer {
-        match self.answers.recv().await {
-            Some(answer) => answer,
-            None => std::future::pending().await,
-        }
+        next_of(&mut self.answers).await
+    }
+}
+
+/// The next answer of a thread; never, when it is gone.
+async fn next_of<T>(answers: &mut UnboundedReceiver<T>) -> T {
+    match answers.recv().await {
+        Some(answer) => answer,
+        None => std::future::pending().await,
     }
 }
 

@@ -108,9 +108,6 @@ impl Watch {
 
     /// The next answer; never, when the thread is gone.
     pub async fn answer(&mut self) -> Answer {
-        match self.answers.recv().await {
-            Some(answer) => answer,
-            None => std::future::pending().await,
-        }
+        super::next_of(&mut self.answers).await
     }
 }

@@ -11,7 +11,7 @@ use self::{
     diversions::Diversions,
 };
 use super::{
-    Claim, Database, Found, broken,
+    Claim, Database, Found, best, broken,
     digest::{Algorithm, Digest},
     if_there,
     index::{Filling, Index, PACKAGES},
@@ -81,22 +81,8 @@ pub(super) fn read(root: &Root, merged: &Merged) -> Found {
 impl Database for Dpkg {
     fn owner(&self, root: &Root, merged: &Merged, path: &[u8]) -> io::Result<Option<Claim>> {
         let disk = Disk { root, merged, diversions: &self.diversions };
-        let mut owner = None;
-        for package in self.index.candidates(path).filter_map(|number| self.packages.get(number)) {
-            let mut owns = false;
-            disk.each_path(package, |listed| owns |= listed == path)?;
-            if !owns {
-                continue;
-            }
-            let digest = if package.whole { disk.digest(package, path)? } else { None };
-            let is_digested = digest.is_some();
-            let claim = Claim { name: package.name.to_vec(), digest };
-            if is_digested {
-                return Ok(Some(claim));
-            }
-            owner = owner.or(Some(claim));
-        }
-        Ok(owner)
+        let packages = self.index.candidates(path).filter_map(|number| self.packages.get(number));
+        best(packages.map(|package| disk.claim(package, path)))
     }
 
     #[cfg(test)]
@@ -113,6 +99,17 @@ struct Disk<'a> {
 }
 
 impl Disk<'_> {
+    /// What a package says of a path; nothing where it does not own it.
+    fn claim(&self, package: &Installed, path: &[u8]) -> io::Result<Option<Claim>> {
+        let mut owns = false;
+        self.each_path(package, |listed| owns |= listed == path)?;
+        if !owns {
+            return Ok(None);
+        }
+        let digest = if package.whole { self.digest(package, path)? } else { None };
+        Ok(Some(Claim { name: package.name.to_vec(), digest }))
+    }
+
     /// Calls `take` with each path of a package, as it is on the disk.
     fn each_path(&self, package: &Installed, mut take: impl FnMut(&[u8])) -> io::Result<()> {
         match &package.files {

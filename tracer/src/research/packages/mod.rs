@@ -91,6 +91,18 @@ struct Claim {
     digest: Option<Digest>,
 }
 
+/// Of several packages that own a path the first that has a digest of the file; where none has, the first.
+fn best(claims: impl IntoIterator<Item = io::Result<Option<Claim>>>) -> io::Result<Option<Claim>> {
+    let mut owner = None;
+    for claim in claims {
+        match claim? {
+            Some(claim) if claim.digest.is_some() => return Ok(Some(claim)),
+            claim => owner = owner.or(claim),
+        }
+    }
+    Ok(owner)
+}
+
 impl Packages {
     /// The package that owns `path`, which leads over no link within the root, and whether `file`, which was opened there, is what
     /// it shipped.

@@ -11,7 +11,7 @@ use std::{fs::File, io, ops::ControlFlow, os::unix::fs::FileExt};
 
 use self::header::Header;
 use super::{
-    Claim, Database, Found, broken, if_there,
+    Claim, Database, Found, best, broken, if_there,
     index::{Filling, Index, PACKAGES},
     root::{Merged, Root},
 };
@@ -109,37 +109,27 @@ impl Database for Rpm {
     fn owner(&self, root: &Root, merged: &Merged, path: &[u8]) -> io::Result<Option<Claim>> {
         let places: Vec<_> =
             self.index.candidates(path).filter_map(|number| self.packages.get(number)).collect();
-        let mut owner = None;
         if places.is_empty() {
-            return Ok(owner);
+            return Ok(None);
         }
         let store = self.format.open(root, self.folder)?.ok_or_else(|| broken("gone while it was read"))?;
-        for place in places {
-            let blob = store.header(*place)?;
-            let header = Header::parse(&blob).ok_or_else(|| broken("not a header of a package"))?;
-            let found = header.each_file(|listed, digest| {
-                if *merged.on_disk(listed) == *path {
-                    ControlFlow::Break(digest)
-                } else {
-                    ControlFlow::Continue(())
-                }
-            });
-            let ControlFlow::Break(digest) = found else { continue };
-            let digest = header.digest(digest);
-            let is_digested = digest.is_some();
-            let claim = Claim { name: header.name().to_vec(), digest };
-            if is_digested {
-                return Ok(Some(claim));
-            }
-            owner = owner.or(Some(claim));
-        }
-        Ok(owner)
+        best(places.into_iter().map(|place| claim(&store.header(*place)?, merged, path)))
     }
 
     #[cfg(test)]
     fn size(&self) -> usize {
         self.index.size() + size_of_val(&*self.packages)
     }
+}
+
+/// What the package of a header says of a path; nothing where it does not own it.
+fn claim(blob: &[u8], merged: &Merged, path: &[u8]) -> io::Result<Option<Claim>> {
+    let header = Header::parse(blob).ok_or_else(|| broken("not a header of a package"))?;
+    let found = header.each_file(|listed, digest| {
+        if *merged.on_disk(listed) == *path { ControlFlow::Break(digest) } else { ControlFlow::Continue(()) }
+    });
+    let ControlFlow::Break(digest) = found else { return Ok(None) };
+    Ok(Some(Claim { name: header.name().to_vec(), digest: header.digest(digest) }))
 }
 
 impl Format {
