@@ -120,11 +120,8 @@ mod tests {
         io::{BufRead, BufReader},
     };
 
+    use super::super::tests::{full, line};
     use super::*;
-
-    fn line(number: usize) -> Vec<u8> {
-        format!("{number:07}\n").into_bytes()
-    }
 
     #[test]
     fn lines_are_written_in_their_order() {
@@ -147,8 +144,7 @@ mod tests {
         assert!(sent.is_some());
         assert_eq!(reading.join().unwrap(), "0000000");
         assert_eq!(out.finish(), Some(Ended::Closed));
-        let full = File::options().write(true).open("/dev/full").unwrap();
-        let mut out = Ahead::new(full.into()).unwrap();
+        let mut out = Ahead::new(full()).unwrap();
         out.send(&line(1));
         assert_eq!(out.finish(), Some(Ended::Failed(rustix::io::Errno::NOSPC)));
     }

@@ -11,11 +11,11 @@ use super::*;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-fn line(number: usize) -> Vec<u8> {
+pub(super) fn line(number: usize) -> Vec<u8> {
     format!("{number:07}\n").into_bytes()
 }
 
-fn full() -> OwnedFd {
+pub(super) fn full() -> OwnedFd {
     File::options().write(true).open("/dev/full").unwrap().into()
 }
 
