@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, bind, connect, sockopt};
 use rustix::process::{Pid, Signal, WaitOptions, set_parent_process_death_signal, waitpid};
 
+use super::errno;
 use super::order::{Brief, Outcome, Pids};
 
 /// The first argument of a process that is to connect once and end.
@@ -72,7 +73,7 @@ fn nest(work: impl FnOnce() -> Result<(), Errno>) -> Result<Outcome, Errno> {
     // SAFETY: without a stack and without shared memory this is fork(2); an actor has one thread, so that no lock can be held
     // by another.
     match unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) } {
-        -1 => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)),
+        -1 => Err(errno(&std::io::Error::last_os_error())),
         0 => {
             let done = set_parent_process_death_signal(Some(Signal::KILL)).and_then(|()| work());
             std::process::exit(done.map_or_else(Errno::raw_os_error, |()| 0))
@@ -107,8 +108,4 @@ fn call(from: SocketAddr, to: SocketAddr) -> Result<(), Errno> {
     sockopt::set_socket_reuseaddr(&socket, true)?;
     bind(&socket, &from)?;
     connect(&socket, &to)
-}
-
-fn errno(error: &std::io::Error) -> Errno {
-    Errno::from_io_error(error).unwrap_or(Errno::IO)
 }

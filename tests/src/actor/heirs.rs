@@ -15,6 +15,7 @@ use rustix::net::{
 };
 use rustix::process::{Signal, set_parent_process_death_signal};
 
+use super::errno;
 use super::order::Outcome;
 
 /// The first argument of a process that is a service for one connection.
@@ -110,10 +111,6 @@ pub(super) fn serve() -> i32 {
         Ok(())
     };
     i32::from(served().is_err())
-}
-
-fn errno(error: &std::io::Error) -> Errno {
-    Errno::from_io_error(error).unwrap_or(Errno::IO)
 }
 
 #[cfg(test)]

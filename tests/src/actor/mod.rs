@@ -16,3 +16,8 @@ pub use order::{Brief, Kind, Load, Order, Outcome, Pids, SocketOption};
 pub use process::{Actor, Program};
 pub use stage::run_if_asked;
 pub use ways::{Mode, Way};
+
+/// The number of an error, which is an I/O error where it has none.
+fn errno(error: &std::io::Error) -> rustix::io::Errno {
+    rustix::io::Errno::from_io_error(error).unwrap_or(rustix::io::Errno::IO)
+}

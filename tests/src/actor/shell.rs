@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
+use super::errno;
 use super::order::Outcome;
 
 /// The first argument of a process that is to connect and become another program, with the connection in the place of its
@@ -70,8 +71,4 @@ pub(super) fn sit() -> i32 {
 
 fn own() -> Result<std::path::PathBuf, Errno> {
     std::env::current_exe().map_err(|error| errno(&error))
-}
-
-fn errno(error: &std::io::Error) -> Errno {
-    Errno::from_io_error(error).unwrap_or(Errno::IO)
 }

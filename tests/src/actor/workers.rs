@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::net::Shutdown;
 use rustix::process::{Signal, set_parent_process_death_signal};
 
+use super::errno;
 use super::order::{Load, Outcome};
 
 /// A served connection is given up when nothing comes for so long.
@@ -145,8 +146,4 @@ pub(super) fn call(to: SocketAddr, count: u64) -> Result<Outcome, Errno> {
 
 fn call_once(target: SocketAddr) -> std::io::Result<()> {
     TcpStream::connect(target)?.write_all(&[1])
-}
-
-fn errno(error: &std::io::Error) -> Errno {
-    Errno::from_io_error(error).unwrap_or(Errno::IO)
 }

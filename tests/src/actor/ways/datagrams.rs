@@ -7,6 +7,7 @@ use rustix::io::Errno;
 use rustix::net::{Protocol, SendFlags, SocketType};
 
 use super::{RAW_LENGTH, checked, datagram, keep, raw};
+use crate::actor::errno;
 
 const BYTES: [u8; 20] = [b'x'; 20];
 
@@ -49,7 +50,7 @@ pub(super) fn connect_and_write(to: SocketAddr) -> Result<(), Errno> {
 pub(super) fn send_file(to: SocketAddr) -> Result<(), Errno> {
     let socket = connected(to)?;
     let file = std::fs::File::open("/proc/self/exe");
-    let file = file.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    let file = file.map_err(|error| errno(&error))?;
     rustix::fs::sendfile(&socket, &file, None, BYTES.len())?;
     keep(socket);
     Ok(())

@@ -14,6 +14,7 @@ use rustix::net::{AddressFamily, SocketType, ipproto};
 use serde::{Deserialize, Serialize};
 
 use super::Outcome;
+use crate::actor::errno;
 
 /// Who does the work of an io_uring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -154,5 +155,5 @@ fn checked(result: libc::c_long) -> Result<libc::c_long, Errno> {
     if result >= 0 {
         return Ok(result);
     }
-    Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))
+    Err(errno(&std::io::Error::last_os_error()))
 }

@@ -13,6 +13,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use super::super::heirs;
 use super::super::stage::ARGUMENT;
 use super::{checked, keep, stream};
+use crate::actor::errno;
 
 pub(super) fn other_thread(to: SocketAddr) -> Result<(), Errno> {
     let connect = move || {
@@ -43,7 +44,7 @@ pub(super) fn moved(to: SocketAddr, pid: u32) -> Result<(), Errno> {
 
 fn move_to(pid: u32) -> Result<(), Errno> {
     let file = std::fs::File::open(format!("/proc/{pid}/ns/net"));
-    let file = file.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    let file = file.map_err(|error| errno(&error))?;
     move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
 }
 
@@ -104,7 +105,7 @@ pub(super) fn survives(work: impl FnMut() -> Result<(), Errno> + Send + Sync + '
 
 /// A new process that does `work` and becomes this program anew, which finds no order and ends.
 fn start(mut work: impl FnMut() -> Result<(), Errno> + Send + Sync + 'static) -> Result<Child, Errno> {
-    let error = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
+    let error = |error: std::io::Error| errno(&error);
     let mut command = Command::new(std::env::current_exe().map_err(error)?);
     command.arg(ARGUMENT).stdin(Stdio::null()).stdout(Stdio::null());
     // SAFETY: this process has one thread, so that no lock can be held by another at the fork.
@@ -113,6 +114,6 @@ fn start(mut work: impl FnMut() -> Result<(), Errno> + Send + Sync + 'static) ->
 }
 
 fn ended(mut child: Child) -> Result<(), Errno> {
-    let status = child.wait().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    let status = child.wait().map_err(|error| errno(&error))?;
     if status.success() && status.signal().is_none() { Ok(()) } else { Err(Errno::CHILD) }
 }

@@ -7,6 +7,7 @@ use io_uring::{IoUring, opcode, squeue, types};
 use rustix::io::Errno;
 
 use super::{Mode, RAW_LENGTH, datagram, keep, raw, stream};
+use crate::actor::errno;
 
 /// The polling thread sleeps when it had nothing to do for so long, milliseconds.
 const IDLE: u32 = 50;
@@ -48,7 +49,7 @@ pub(super) fn accept(mode: Mode, listener: BorrowedFd) -> Result<(), Errno> {
 fn run(mode: Mode, fd: BorrowedFd, entry: squeue::Entry) -> Result<i32, Errno> {
     // A kernel or an administrator without io_uring refuses here, whatever the number of the error.
     let mut ring = ring(mode).map_err(|_| Errno::NOSYS)?;
-    let error = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
+    let error = |error: std::io::Error| errno(&error);
     ring.submitter().register_files(&[fd.as_raw_fd()]).map_err(error)?;
     let flags = if mode == Mode::Worker { squeue::Flags::ASYNC } else { squeue::Flags::empty() };
     // SAFETY: what the entry points to lives in the caller until the result is there.
