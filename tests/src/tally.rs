@@ -31,7 +31,7 @@ pub struct Tally {
     /// The number of `gap` records.
     pub gaps: u64,
     /// The same sum for each `gap.stage`.
-    pub lost_at: BTreeMap<String, u64>,
+    lost_at: BTreeMap<String, u64>,
     /// The `end` record.
     pub end: Option<Value>,
 }
@@ -62,6 +62,14 @@ impl Tally {
     pub fn total(&self, name: &str) -> Result<u64> {
         let end = self.end.as_ref().context("no end record")?;
         end[name].as_u64().with_context(|| format!("no {name} in {end}"))
+    }
+
+    /// What was said to be lost, in words: how much, in how many gaps, and where.
+    #[must_use]
+    pub fn losses(&self) -> String {
+        let at: Vec<_> = self.lost_at.iter().map(|(stage, lost)| format!("{stage} {lost}")).collect();
+        let at = if at.is_empty() { String::new() } else { format!(" ({})", at.join(", ")) };
+        format!("{} told as lost in {} gaps{at}", self.lost, self.gaps)
     }
 
     fn count(&mut self, text: &str, netns: u32) -> Result<()> {
@@ -109,7 +117,8 @@ mod tests {
         let tally = Tally::read(STREAM.as_bytes(), 5).unwrap();
         assert_eq!((tally.of("connect"), tally.of("close")), (2, 0));
         assert_eq!((tally.lost, tally.gaps), (7, 2));
-        assert_eq!(tally.lost_at, [("ring".to_owned(), 3), ("stdout".to_owned(), 4)].into());
+        assert_eq!(tally.losses(), "7 told as lost in 2 gaps (ring 3, stdout 4)");
+        assert_eq!(Tally::default().losses(), "0 told as lost in 0 gaps");
         assert_eq!(tally.total("lost").unwrap(), 7);
         assert!(tally.total("events").is_err());
     }

@@ -81,12 +81,11 @@ pub(super) fn lost(setting: &Setting) -> Result<Vec<Row>> {
     let (generated, delivered) = (generated(made.count), delivered(&tally));
     let who = Streamer::EveryEvent.name();
     let note = format!(
-        "{} connections in {:.0} s, {:.0} a second: {generated} events, {delivered} delivered, {} told as lost in {} gaps, end record {}",
+        "{} connections in {:.0} s, {:.0} a second: {generated} events, {delivered} delivered, {}, end record {}",
         made.count,
         made.seconds(),
         made.rate(),
-        tally.lost,
-        tally.gaps,
+        tally.losses(),
         tally.total("lost")?
     );
     let missing = generated.abs_diff(delivered) as f64;

@@ -35,12 +35,10 @@ pub(super) fn tracer(setting: &Setting) -> Result<Vec<Row>> {
     let (generated, delivered) = (generated(made.count), delivered(&tally));
     let unaccounted = generated.saturating_sub(delivered + tally.lost);
     let note = format!(
-        "{} connections, {:.0} a second: {generated} events, {delivered} delivered, {} told as lost in {} gaps {:?}",
+        "{} connections, {:.0} a second: {generated} events, {delivered} delivered, {}",
         made.count,
         made.rate(),
-        tally.lost,
-        tally.gaps,
-        tally.lost_at
+        tally.losses()
     );
     let who = Streamer::EveryEvent.name();
     Ok(vec![
