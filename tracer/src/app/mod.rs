@@ -178,7 +178,11 @@ fn only_netns(arg: Option<&NetnsArg>) -> Result<Option<u32>, Failure> {
         Some(NetnsArg::SelfNs) => PathBuf::from("/proc/self/ns/net"),
     };
     let number = namespaces::inode(&path);
-    number.map(Some).map_err(|e| Failure::Input(format!("--netns {}: {e}", shown(&path))))
+    number.map(Some).map_err(|e| {
+        let meant = namespaces::called(&path);
+        let advice = meant.map(|path| format!("; the namespace of that name is {}", shown(&path)));
+        Failure::Input(format!("--netns {}: {e}{}", shown(&path), advice.unwrap_or_default()))
+    })
 }
 
 /// Inode number of the namespace that the tracer itself is in.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ffi::OsStr,
     fs::{self, File},
     io,
     net::{IpAddr, SocketAddr},
@@ -33,6 +34,21 @@ const NAMED: [(&str, &str); 3] =
 const DOCKERS_HOST: &str = "docker/default";
 /// Names are read again at most this often: nanoseconds.
 const READ_NAMES: BootNanos = 1_000_000_000;
+
+/// The path to the namespace that is called so, as records call it and as `ip netns` does.
+#[must_use]
+pub fn called(name: &Path) -> Option<PathBuf> {
+    path_in(&NAMED, name)
+}
+
+fn path_in(named: &[(&str, &str)], name: &Path) -> Option<PathBuf> {
+    let mut paths = named.iter().filter_map(|(folder, before)| {
+        let name = name.as_os_str().as_bytes().strip_prefix(before.as_bytes())?;
+        let is_name = !name.is_empty() && !name.contains(&b'/') && name != b"." && name != b"..";
+        is_name.then(|| Path::new(folder).join(OsStr::from_bytes(name)))
+    });
+    paths.find(|path| inode(path).is_ok())
+}
 
 /// Every network namespace that a task is in or that is mounted, by inode number, with the path to it that is
 /// likely to last longest: a mount, a process's first thread, any other thread. The self-test's is not among
@@ -235,6 +251,20 @@ mod tests {
     #[test]
     fn a_file_that_is_no_namespace_is_refused() {
         assert!(inode(Path::new("/etc/passwd")).is_err());
+    }
+
+    #[test]
+    fn a_name_leads_to_the_namespace_that_is_called_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("web");
+        std::os::unix::fs::symlink("/proc/self/ns/net", &path).unwrap();
+        fs::write(folder.path().join("gone"), "what is left when a mount is gone").unwrap();
+        let named = [("/no/such/folder", ""), (folder.path().to_str().unwrap(), "docker/")];
+        let found = |name: &str| path_in(&named, Path::new(name));
+        assert_eq!(found("docker/web"), Some(path));
+        for other in ["web", "docker/", "docker/gone", "docker/..", "docker/../web", "docker/other"] {
+            assert_eq!(found(other), None, "{other}");
+        }
     }
 
     #[test]
