@@ -112,6 +112,12 @@ impl<R: Reads> Sock<R> {
         Self { at, _reads: PhantomData, netns: R::load(net, offset!(net_inum)) }
     }
 
+    /// True where [`Sock::is_aside`] is true of the socket at an address, which is all that is read of it.
+    #[inline(always)]
+    pub(crate) fn is_aside_at(at: *const u8, _: R) -> bool {
+        Self { at, _reads: PhantomData, netns: 0 }.is_aside()
+    }
+
     /// The same socket by a pointer of another type.
     #[inline(always)]
     pub(crate) fn seen_at(self, at: *const u8) -> Self {
@@ -194,9 +200,11 @@ impl<R: Reads> Sock<R> {
     /// the address and loses the port (`tcp_disconnect`), and may listen then.
     #[inline(always)]
     pub(crate) fn is_aside(self) -> bool {
-        if setting!(loopback_aside) == 0 || self.remote_port() == 0 {
-            return false;
-        }
+        setting!(loopback_aside) != 0 && self.has_loopback_remote() && self.remote_port() != 0
+    }
+
+    #[inline(always)]
+    fn has_loopback_remote(self) -> bool {
         if self.family() == INET {
             return self.remote_v4() & LOOPBACK_MASK == LOOPBACK_NET;
         }

@@ -18,9 +18,6 @@ use crate::{
 /// route chosen.
 #[inline(always)]
 pub(crate) fn in_context<R: Reads>(sk: Sock<R>, cookie: impl FnOnce() -> u64, kind: u8) {
-    if sk.is_aside() {
-        return;
-    }
     let task = Task::current();
     if task.is_tracer() {
         return;
@@ -171,10 +168,7 @@ pub(crate) fn accepted<R: Reads>(sk: Sock<R>) {
 /// in accept() before the hooks came. Told only when [`accepted`] has not.
 #[inline(always)]
 pub(crate) fn grafted<R: Reads>(sk: Sock<R>) {
-    if sk.is_aside() || !sk.is_tcp() {
-        return;
-    }
-    if !claim(sk.cookie()) {
+    if sk.is_tcp() && !claim(sk.cookie()) {
         tell_accept(sk, HOW_CALL);
     }
 }

@@ -16,7 +16,9 @@ use crate::{
 /// `int tcp_connect(struct sock *sk)`
 #[fentry(function = "tcp_connect")]
 pub(crate) fn tcp_connect(ctx: FEntryContext) -> i32 {
-    if let Some(sk) = wanted!("tcp_connect", ctx.arg(0)) {
+    if let Some(sk) = wanted!("tcp_connect", ctx.arg(0))
+        && !sk.is_aside()
+    {
         tcp::in_context(sk, || sk.cookie(), KIND_CONNECT);
     }
     0
@@ -56,7 +58,9 @@ pub(crate) fn listen_start(ctx: FExitContext) -> i32 {
 /// that were already waiting when the hook was attached.
 #[fentry(function = "security_sock_graft")]
 pub(crate) fn sock_graft(ctx: FEntryContext) -> i32 {
-    if let Some(sk) = wanted!("sock_graft", ctx.arg(0)) {
+    if let Some(sk) = wanted!("sock_graft", ctx.arg(0))
+        && !sk.is_aside()
+    {
         tcp::grafted(sk);
     }
     0

@@ -15,8 +15,8 @@ use crate::{
     emit::add,
     handlers::{tcp, udp},
     maps::{CALL_FUNCTIONS, CALL_THREADS, CALLS, Call, offset},
-    proof::{mark, of_interest, wanted},
-    sock::{Addressed, INET, LISTEN, Reads},
+    proof::{is_self_test, mark, of_interest, wanted},
+    sock::{Addressed, INET, LISTEN, Reads, Sock},
     task::Task,
 };
 
@@ -68,10 +68,21 @@ fn place(task: u64, function: u32) -> Option<&'static mut Call> {
     unsafe { CALLS.get_ptr_mut(thread * CALL_FUNCTIONS + function)?.as_mut() }
 }
 
+/// The session that a process begins or takes over, when there is something to tell of it. Each load is a call of a helper, so
+/// of those that are left aside nothing else is read; the program then proves itself by the namespace of the task, which in the
+/// self-test is the socket's.
+#[inline(always)]
+fn session(slot: u32, at: *const u8) -> Option<Sock<Addressed>> {
+    if Sock::is_aside_at(at, Addressed) && !is_self_test(Task::current().netns_number()) {
+        return None;
+    }
+    of_interest(slot, at, Addressed)
+}
+
 /// `int tcp_connect(struct sock *sk)`
 #[kprobe(function = "tcp_connect")]
 pub(crate) fn k_tcp_connect(ctx: ProbeContext) -> u32 {
-    if let Some(sk) = wanted!("k_tcp_connect", pointer(&ctx, 0), Addressed) {
+    if let Some(sk) = session(const { slot("k_tcp_connect") }, pointer(&ctx, 0)) {
         tcp::in_context(sk, || sk.cookie(), KIND_CONNECT);
     }
     0
@@ -147,7 +158,7 @@ pub(crate) fn k_hash6(ctx: ProbeContext) -> u32 {
 /// `void security_sock_graft(struct sock *sk, struct socket *parent)`: every accept.
 #[kprobe(function = "security_sock_graft")]
 pub(crate) fn k_sock_graft(ctx: ProbeContext) -> u32 {
-    if let Some(sk) = wanted!("k_sock_graft", pointer(&ctx, 0), Addressed) {
+    if let Some(sk) = session(const { slot("k_sock_graft") }, pointer(&ctx, 0)) {
         tcp::grafted(sk);
     }
     0
@@ -159,7 +170,7 @@ pub(crate) fn k_sock_graft(ctx: ProbeContext) -> u32 {
 pub(crate) fn k_accept_return(ctx: RetProbeContext) -> u32 {
     let accepted = ctx.ret::<u64>() as *const u8;
     if !accepted.is_null()
-        && let Some(sk) = wanted!("k_accept_return", accepted, Addressed)
+        && let Some(sk) = session(const { slot("k_accept_return") }, accepted)
     {
         tcp::grafted(sk);
     }

@@ -125,8 +125,9 @@ fn is_taken(change: &Change) -> bool {
 /// second program is still to see. Where it does, that change is told twice, and the second time tells nothing new.
 #[inline(always)]
 fn taken(change: &Change) -> Option<&'static mut (u64, u64)> {
-    let ports: [u16; 2] = [plain(change.at, offset!(num)), plain(change.at, offset!(dport))];
-    let place = usize::from(ports[0] ^ ports[1]) % TAKEN_PLACES;
+    // Both in one: the kernel has them side by side, to compare them so (`skc_portpair` of `include/net/sock.h`).
+    let ports: u32 = plain(change.at, offset!(dport));
+    let place = (ports ^ (ports >> 16)) as usize % TAKEN_PLACES;
     // SAFETY: this CPU's own entry, and a place inside it.
     unsafe { (*TAKEN.get_ptr_mut(0)?).get_mut(place) }
 }

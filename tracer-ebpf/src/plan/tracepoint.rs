@@ -43,6 +43,7 @@ pub(crate) fn tcp_calls(ctx: SockOpsContext) -> u32 {
     if op == TCP_CONNECT || op == TCP_LISTEN {
         if let Some(at) = full_socket(&ctx)
             && let Some(sk) = wanted!("tcp_calls", at)
+            && !sk.is_aside()
         {
             let kind = if op == TCP_CONNECT { KIND_CONNECT } else { KIND_LISTEN };
             tcp::in_context(sk, || cookie(&ctx), kind);
