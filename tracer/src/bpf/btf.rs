@@ -1,6 +1,6 @@
 //! Reads the running kernel's BTF: where structure members lie, how many parameters functions take.
 //!
-//! Only what the offsets need; types and relocations of the programs are the loader's.
+//! Only what the offsets and the attaching need; types and relocations of the programs are the loader's.
 //! Format: the kernel's `include/uapi/linux/btf.h`.
 
 use std::{
@@ -11,11 +11,16 @@ use std::{
 use thiserror::Error;
 
 const MAGIC: u16 = 0xeb9f;
+/// Bytes of the header.
+const HEADER: usize = 24;
+/// Bytes of a type, without what follows it by its kind.
+const TYPE: usize = 12;
 const KIND_INT: u32 = 1;
 const KIND_ARRAY: u32 = 3;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
 const KIND_ENUM: u32 = 6;
+const KIND_FWD: u32 = 7;
 const KIND_TYPEDEF: u32 = 8;
 const KIND_VOLATILE: u32 = 9;
 const KIND_CONST: u32 = 10;
@@ -54,11 +59,12 @@ pub struct KernelTypes<'a> {
     wanted: BTreeSet<&'a [u8]>,
     structs: BTreeMap<&'a [u8], u32>,
     functions: BTreeMap<&'a [u8], u32>,
+    typedefs: BTreeMap<&'a [u8], u32>,
 }
 
 impl<'a> KernelTypes<'a> {
-    /// Indexes the content of `/sys/kernel/btf/vmlinux`. Only the structures and functions that `wanted` names can be
-    /// asked for: a kernel has some hundred thousand others.
+    /// Indexes the content of `/sys/kernel/btf/vmlinux`. Only the structures, functions and typedefs that
+    /// `wanted` names can be asked for: a kernel has some hundred thousand others.
     ///
     /// # Errors
     /// When the bytes end early or hold a kind of type that is not known.
@@ -74,8 +80,8 @@ impl<'a> KernelTypes<'a> {
             bytes.get(text_start..text_start + text_len).ok_or(BtfError("no strings", text_start))?;
         let end = type_start + type_len;
         let wanted = wanted.into_iter().map(str::as_bytes).collect();
-        let (structs, functions) = (BTreeMap::new(), BTreeMap::new());
-        let mut index = Self { bytes, strings, types: vec![0], wanted, structs, functions };
+        let (structs, functions, typedefs) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let mut index = Self { bytes, strings, types: vec![0], wanted, structs, functions, typedefs };
         let mut at = type_start;
         while at < end {
             at = index.add(at)?;
@@ -89,10 +95,14 @@ impl<'a> KernelTypes<'a> {
         let (kind, count) = (info >> 24 & 0x1f, (info & 0xffff) as usize);
         let id = self.types.len() as u32;
         self.types.push(at as u32);
-        if kind == KIND_STRUCT || kind == KIND_FUNC {
+        if matches!(kind, KIND_STRUCT | KIND_FUNC | KIND_TYPEDEF) {
             let name = self.text(word(self.bytes, at)?);
             if self.wanted.contains(name) {
-                let table = if kind == KIND_STRUCT { &mut self.structs } else { &mut self.functions };
+                let table = match kind {
+                    KIND_STRUCT => &mut self.structs,
+                    KIND_FUNC => &mut self.functions,
+                    _ => &mut self.typedefs,
+                };
                 table.entry(name).or_insert(id);
             }
         }
@@ -104,7 +114,29 @@ impl<'a> KernelTypes<'a> {
             0 | 20.. => return Err(BtfError("unknown kind of type", at)),
             _ => 0,
         };
-        Ok(at + 12 + tail)
+        Ok(at + TYPE + tail)
+    }
+
+    /// A BTF that has the functions and typedefs which were asked for under the kernel's own ids, and names nothing else:
+    /// what programs are attached by. To read the whole is the longest part of a start.
+    #[must_use]
+    pub fn attach_points(&self) -> Vec<u8> {
+        let functions = self.functions.iter().map(|(name, id)| (*id, KIND_FUNC, *name));
+        let typedefs = self.typedefs.iter().map(|(name, id)| (*id, KIND_TYPEDEF, *name));
+        let kept: Vec<_> = functions.chain(typedefs).collect();
+        let last = kept.iter().map(|(id, ..)| *id as usize).max().unwrap_or_default();
+        let mut types = plain_type(0, KIND_FWD).repeat(last);
+        let mut strings = vec![0];
+        for (id, kind, name) in kept {
+            let begin = (id as usize - 1) * TYPE; // void, the first one, is not written
+            types[begin..begin + TYPE].copy_from_slice(&plain_type(strings.len() as u32, kind));
+            strings.extend_from_slice(name);
+            strings.push(0);
+        }
+        let words =
+            [HEADER, 0, types.len(), types.len(), strings.len()].map(|word| (word as u32).to_le_bytes());
+        let version_1 = [1, 0];
+        [&MAGIC.to_le_bytes(), &version_1, words.as_flattened(), &types, &strings].concat()
     }
 
     /// Finds a member by a path such as `skc_net.net`, through anonymous members, starting from a
@@ -195,6 +227,14 @@ impl<'a> KernelTypes<'a> {
     }
 }
 
+/// A type of a kind that has no more to it than a name; what it is made of is left void.
+fn plain_type(name: u32, kind: u32) -> [u8; TYPE] {
+    let mut bytes = [0; TYPE];
+    bytes[..4].copy_from_slice(&name.to_le_bytes());
+    bytes[4..8].copy_from_slice(&(kind << 24).to_le_bytes());
+    bytes
+}
+
 fn word(bytes: &[u8], at: usize) -> Result<u32, BtfError> {
     let slice = bytes.get(at..at + 4).ok_or(BtfError("it ends early", at))?;
     Ok(u32::from_le_bytes([slice[0], slice[1], slice[2], slice[3]]))
@@ -202,6 +242,7 @@ fn word(bytes: &[u8], at: usize) -> Result<u32, BtfError> {
 
 #[cfg(test)]
 mod tests {
+    use aya::{Btf, Endianness};
     use proptest::prelude::*;
 
     use super::*;
@@ -218,6 +259,26 @@ mod tests {
         assert_eq!(types.member("sock_common", "skc_ipv6only").map(|m| m.bits), Some(1));
         assert_eq!(types.parameters("tcp_connect"), Some(1));
         assert_eq!(types.parameters("tcp_v4_connect"), None, "it was not asked for");
+    }
+
+    #[test]
+    fn attach_points_have_the_ids_that_the_whole_gives_them() {
+        let bytes = std::fs::read("/sys/kernel/btf/vmlinux").unwrap();
+        let functions = ["tcp_connect", "bpf_iter_task_file", "no_function"];
+        let typedefs = ["btf_trace_inet_sock_set_state", "btf_trace_nothing"];
+        let types = KernelTypes::parse(&bytes, functions.into_iter().chain(typedefs)).unwrap();
+        let written = types.attach_points();
+        let few = KernelTypes::parse(&written, functions.into_iter().chain(typedefs)).unwrap();
+        assert_eq!((&few.functions, &few.typedefs), (&types.functions, &types.typedefs));
+        assert_eq!((few.functions.len(), few.typedefs.len()), (2, 1));
+        Btf::parse(&written, Endianness::default()).unwrap();
+    }
+
+    #[test]
+    fn where_nothing_is_found_there_is_no_attach_point() {
+        let bytes = std::fs::read("/sys/kernel/btf/vmlinux").unwrap();
+        let types = KernelTypes::parse(&bytes, ["no_function"]).unwrap();
+        Btf::parse(&types.attach_points(), Endianness::default()).unwrap();
     }
 
     proptest! {

@@ -3,15 +3,16 @@
 
 use std::{cell::RefCell, collections::BTreeMap, path::Path, thread};
 
-use aya::{Btf, Ebpf, EbpfLoader};
+use aya::{Btf, Ebpf, EbpfLoader, Endianness};
 use tracer_common::{Offsets, READS_COOKIE, READS_FOR_OTHERS, READS_TASK_TYPE, Settings};
 use zerocopy::IntoBytes;
 
 use super::{
     btf::KernelTypes,
+    iterators::Iterators,
     layout,
     loader::{LoadError, chain},
-    plan::{Attach, PLANS, Plan},
+    plan::{Attach, Hook, PLANS, Plan},
 };
 use crate::{memory, model::event::Coverage};
 
@@ -21,6 +22,7 @@ const MASK: &str = "TRACER_MASK_BTF";
 /// The running kernel, as its BTF describes it.
 pub struct Kernel {
     pub(super) offsets: Offsets,
+    /// What programs are attached to, and no other types.
     pub(super) btf: Btf,
     /// One for all plans: making one reads the kernel's types once more.
     loader: RefCell<EbpfLoader<'static>>,
@@ -45,15 +47,17 @@ impl Kernel {
     /// # Errors
     /// When there is none, or a member is missing that the programs need.
     pub fn read() -> Result<Self, LoadError> {
+        // It reads all the types, asked to or not, which takes longest of what comes before the programs.
+        let loader = thread::spawn(EbpfLoader::new);
         let path = Path::new("/sys/kernel/btf/vmlinux");
         let bytes = std::fs::read(path).map_err(|e| LoadError::NoBtf(path.into(), e))?;
-        // Both read the same types in their own way, which takes longest of all at the start.
-        let loader = thread::spawn(EbpfLoader::new);
-        let btf = Btf::from_sys_fs().map_err(|e| LoadError::Object(chain(&e)))?;
         let names = PLANS.iter().flat_map(|plan| plan.hooks).filter_map(|hook| hook.attach.function());
         let names: Vec<&str> = names.chain([TASK_TYPE, COOKIE]).collect();
+        let attached = attach_points();
         let wanted = names.iter().chain(layout::STRUCTURES).chain([&LINK]).copied();
-        let types = KernelTypes::parse(&bytes, wanted)?;
+        let types = KernelTypes::parse(&bytes, wanted.chain(attached.iter().map(String::as_str)))?;
+        let btf = Btf::parse(&types.attach_points(), Endianness::default());
+        let btf = btf.map_err(|e| LoadError::Object(chain(&e)))?;
         let masked = std::env::var(MASK).unwrap_or_default();
         let (offsets, missing) = layout::offsets(&types, &masked);
         let needed: Vec<_> =
@@ -119,6 +123,16 @@ impl Kernel {
     pub(super) fn unseen(&self) -> &[Coverage] {
         &self.unseen
     }
+}
+
+/// The kernel's names for what programs are attached to, but for functions that have their own.
+fn attach_points() -> Vec<String> {
+    let tracepoint = |hook: &Hook| {
+        let Attach::Tracepoint(name) = hook.attach else { return None };
+        Some(format!("btf_trace_{name}"))
+    };
+    let tracepoints = PLANS.iter().flat_map(|plan| plan.hooks).filter_map(tracepoint);
+    tracepoints.chain(Iterators::NAMES.map(|(_, kind)| format!("bpf_iter_{kind}"))).collect()
 }
 
 fn unseen(member: &layout::Missing) -> Option<Coverage> {
