@@ -39,8 +39,9 @@ use crate::{
     },
 };
 
-/// A connect that sent no packet after this time did not get that far: nanoseconds.
-const ATTEMPT: BootNanos = 10_000_000;
+/// A connect that sent no packet after this time did not get that far: nanoseconds. A process may have to wait for a processor
+/// in the middle of its call, and one that is given up too soon is told without its local address.
+const ATTEMPT: BootNanos = 50_000_000;
 /// The sockets are read again at most this often, however much is lost: nanoseconds.
 const REREAD: BootNanos = 500_000_000;
 /// The kernel is asked at most this often for runs that it left out, a system call for each program:
