@@ -161,8 +161,8 @@ impl<'a> KernelTypes<'a> {
         match kind {
             2 => Some(8),
             KIND_ARRAY => {
-                let element = Member { type_id: word(self.bytes, at + 12).ok()?, ..member };
-                Some(self.size(element)? * word(self.bytes, at + 20).ok()?)
+                let element = Member { type_id: word(self.bytes, at + TYPE).ok()?, ..member };
+                Some(self.size(element)? * word(self.bytes, at + TYPE + 8).ok()?)
             }
             _ => word(self.bytes, at + 8).ok(),
         }
@@ -185,7 +185,7 @@ impl<'a> KernelTypes<'a> {
         }
         let has_bit_fields = info >> 31 == 1;
         for i in 0..(info & 0xffff) as usize {
-            let entry = at + 12 + 12 * i;
+            let entry = at + TYPE + 12 * i;
             let type_id = word(self.bytes, entry + 4).ok()?;
             let offset = word(self.bytes, entry + 8).ok()?;
             let (bit_offset, bits) =
@@ -278,7 +278,10 @@ mod tests {
     fn where_nothing_is_found_there_is_no_attach_point() {
         let bytes = std::fs::read("/sys/kernel/btf/vmlinux").unwrap();
         let types = KernelTypes::parse(&bytes, ["no_function"]).unwrap();
-        Btf::parse(&types.attach_points(), Endianness::default()).unwrap();
+        let written = types.attach_points();
+        let none = KernelTypes::parse(&written, ["no_function"]).unwrap();
+        assert!(none.functions.is_empty() && none.typedefs.is_empty());
+        Btf::parse(&written, Endianness::default()).unwrap();
     }
 
     proptest! {

@@ -53,7 +53,7 @@ impl Kernel {
         let bytes = std::fs::read(path).map_err(|e| LoadError::NoBtf(path.into(), e))?;
         let names = PLANS.iter().flat_map(|plan| plan.hooks).filter_map(|hook| hook.attach.function());
         let names: Vec<&str> = names.chain([TASK_TYPE, COOKIE]).collect();
-        let attached = attach_points();
+        let attached = names_in_types();
         let wanted = names.iter().chain(layout::STRUCTURES).chain([&LINK]).copied();
         let types = KernelTypes::parse(&bytes, wanted.chain(attached.iter().map(String::as_str)))?;
         let btf = Btf::parse(&types.attach_points(), Endianness::default());
@@ -125,8 +125,8 @@ impl Kernel {
     }
 }
 
-/// The kernel's names for what programs are attached to, but for functions that have their own.
-fn attach_points() -> Vec<String> {
+/// What the kernel's types call tracepoints and iterators, which programs are attached to by other names.
+fn names_in_types() -> Vec<String> {
     let tracepoint = |hook: &Hook| {
         let Attach::Tracepoint(name) = hook.attach else { return None };
         Some(format!("btf_trace_{name}"))
