@@ -21,7 +21,8 @@ pub(crate) struct BenchArgs {
     /// Count instructions in guests as well: kernel 6.12, plans fentry, kprobe and tracepoint
     #[arg(long)]
     vm: bool,
-    /// Pairs of runs: without, with, without, with, … [default: 7; in guests 3; with --quick 1]
+    /// Pairs of runs: without, with, without, with, …; of loads as fast as they can six times as many, which are short
+    /// [default: 7; in guests 3; with --quick 1]
     #[arg(long, value_name = "N")]
     pairs: Option<u16>,
     /// Only measurements whose name contains this; more than once: any of them (`--list` names them; those of the

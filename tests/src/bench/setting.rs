@@ -8,6 +8,12 @@ use crate::load::Bounds;
 use crate::net::Netns;
 use crate::tracer::Subject;
 
+/// A load as fast as it can lasts so long. A machine whose cores share with others is faster and slower for seconds on end: the
+/// shorter both halves of a pair are, the more often they meet the same.
+const SHORT: Duration = Duration::from_millis(500);
+/// So many times as many pairs are made of such loads as of other measurements.
+const MORE: usize = 6;
+
 /// What holds for every measurement.
 pub struct Setting {
     /// The tracer.
@@ -32,7 +38,12 @@ impl Setting {
         if self.counted {
             return Bounds::counting(self.either(counted, counted / 10));
         }
-        Bounds::lasting(self.either(Duration::from_secs(3), Duration::from_millis(200)))
+        Bounds::lasting(self.either(SHORT, Duration::from_millis(200)))
+    }
+
+    /// How many pairs of runs of such a load.
+    pub(super) fn loads(&self) -> usize {
+        if self.counted { self.pairs } else { self.pairs * self.either(MORE, 1) }
     }
 
     /// A namespace for loads: many local ports, and few sockets in TIME_WAIT, so that the last run of a series

@@ -23,7 +23,7 @@ struct Arguments {
     /// The hook plan to force.
     #[arg(long, value_enum, default_value = "auto")]
     plan: Plan,
-    /// Pairs of runs: without, with, without, with, … [default: 7; with --quick 1]
+    /// Pairs of runs: without, with, without, with, …; of loads as fast as they can six times as many [default: 7; with --quick 1]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pairs: Option<u16>,
     /// Only measurements whose name contains this; more than once: any of them.
