@@ -1,4 +1,6 @@
-//! What the allocator keeps.
+//! What the allocator keeps, and what stays mapped.
+
+use rustix::param::page_size;
 
 /// Has all threads share one pool: they allocate little, and each would keep memory of its own. To be called before there are
 /// any.
@@ -16,5 +18,33 @@ pub(crate) fn give_back() {
     // SAFETY: of memory that nobody uses.
     unsafe {
         libc::malloc_trim(0);
+    }
+}
+
+/// Lets go of the pages of a constant that is not needed for now; who reads it again gets them from the program's file.
+pub(crate) fn unmap_pages(constant: &'static [u8]) {
+    let range = constant.as_ptr_range();
+    let begin = (range.start as usize).next_multiple_of(page_size());
+    let end = range.end as usize / page_size() * page_size();
+    if begin < end {
+        // SAFETY: whole pages of a constant without pointers: nothing ever wrote to them, so the file has the same.
+        unsafe {
+            libc::madvise(begin as *mut libc::c_void, end - begin, libc::MADV_DONTNEED);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static CONSTANT: [u8; 1 << 16] = [7; 1 << 16];
+
+    #[test]
+    fn pages_that_were_let_go_read_the_same() {
+        unmap_pages(&CONSTANT);
+        assert!(CONSTANT.iter().all(|byte| *byte == 7));
+        unmap_pages(&CONSTANT[..1]);
+        unmap_pages(&[]);
     }
 }

@@ -11,7 +11,7 @@ use super::{
     btf::KernelTypes,
     iterators::Iterators,
     layout,
-    loader::{LoadError, chain},
+    loader::{self, LoadError, chain},
     plan::{Attach, Hook, PLANS, Plan},
 };
 use crate::{memory, model::event::Coverage};
@@ -99,10 +99,11 @@ impl Kernel {
         loader.load(object).map_err(|e| LoadError::Object(chain(&e)))
     }
 
-    /// Gives the memory of its types back to the system.
+    /// Gives back to the system the memory of its types, and of the programs, which are in the kernel.
     pub fn release(self) {
         drop(self);
         memory::give_back();
+        memory::unmap_pages(loader::OBJECT);
     }
 
     /// Number of parameters of a function that a plan hooks; nothing when the kernel has no such function.

@@ -28,7 +28,7 @@ use crate::{model::event::Coverage, source::flows::PERIOD};
 pub const BASE: &[&str] = &["listen", "bind", "connect", "established", "failed", "accept", "udp", "close"];
 
 /// The kernel programs, as `cargo xtask build-ebpf` left them in the repository.
-static OBJECT: &[u8] = include_bytes_aligned!(env!("TRACER_BPF_OBJECT"));
+pub(super) static OBJECT: &[u8] = include_bytes_aligned!(env!("TRACER_BPF_OBJECT"));
 
 /// The large maps, which only a stream of events fills.
 const STREAM_MAPS: &[&str] = &["FLOWS", "SOCKETS", "CALLS"];
