@@ -54,6 +54,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     actor::run_if_asked();
+    heed_interrupts();
     match run(&Arguments::parse()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -61,6 +62,14 @@ fn main() -> ExitCode {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// A shell has what it runs in the background ignore SIGINT, and so would the programs that are measured: they are ended by it.
+fn heed_interrupts() {
+    // SAFETY: no handler is installed, and there is no other thread yet.
+    unsafe {
+        libc::signal(libc::SIGINT, libc::SIG_DFL);
     }
 }
 
