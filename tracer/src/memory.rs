@@ -1,6 +1,9 @@
 //! What the allocator keeps, and what stays mapped.
 
-use rustix::param::page_size;
+use rustix::{
+    mm::{Advice, madvise},
+    param::page_size,
+};
 
 /// Has all threads share one pool: they allocate little, and each would keep memory of its own. To be called before there are
 /// any.
@@ -27,10 +30,9 @@ pub(crate) fn unmap_pages(constant: &'static [u8]) {
     let begin = (range.start as usize).next_multiple_of(page_size());
     let end = range.end as usize / page_size() * page_size();
     if begin < end {
+        // Where it is refused, they stay mapped.
         // SAFETY: whole pages of a constant without pointers: nothing ever wrote to them, so the file has the same.
-        unsafe {
-            libc::madvise(begin as *mut libc::c_void, end - begin, libc::MADV_DONTNEED);
-        }
+        let _ = unsafe { madvise(begin as *mut _, end - begin, Advice::LinuxDontNeed) };
     }
 }
 

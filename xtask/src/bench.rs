@@ -21,7 +21,7 @@ pub(crate) struct BenchArgs {
     /// Count instructions in guests as well: kernel 6.12, plans fentry, kprobe and tracepoint
     #[arg(long)]
     vm: bool,
-    /// Pairs of runs: without, with, without, with, …; of loads as fast as they can six times as many, which are short
+    /// Pairs of runs: without, with, without, with, …; of loads at full rate, which are short, six times as many
     /// [default: 7; in guests 3; with --quick 1]
     #[arg(long, value_name = "N")]
     pairs: Option<u16>,

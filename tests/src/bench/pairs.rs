@@ -60,7 +60,7 @@ pub(super) fn run(
     bounds: Bounds,
 ) -> Result<Vec<Pair>> {
     alone(setting, load(bounds))?;
-    (0..setting.loads()).map(|_| pair(setting, streamer, load(bounds))).collect()
+    (0..setting.load_pairs()).map(|_| pair(setting, streamer, load(bounds))).collect()
 }
 
 /// Each run has a namespace of its own: what an earlier one left there, or a program needs there, is not in it.

@@ -42,7 +42,7 @@ impl Setting {
     }
 
     /// How many pairs of runs of such a load.
-    pub(super) fn loads(&self) -> usize {
+    pub(super) fn load_pairs(&self) -> usize {
         if self.counted { self.pairs } else { self.pairs * self.either(MORE, 1) }
     }
 

@@ -120,6 +120,9 @@ fn command(words: &[&str], package: &str, netns: &Netns) -> Result<Command, Stri
     let prepare = move || {
         set_parent_process_death_signal(Some(Signal::KILL))?;
         netns.join()?;
+        // It is ended by SIGINT, which a shell has its background jobs ignore, and they what they start.
+        // SAFETY: the disposition of a signal, of this process alone.
+        unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
         Ok(with_tracefs()?)
     };
     // SAFETY: between fork and exec only system calls are made; nothing is allocated.

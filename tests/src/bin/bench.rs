@@ -23,7 +23,8 @@ struct Arguments {
     /// The hook plan to force.
     #[arg(long, value_enum, default_value = "auto")]
     plan: Plan,
-    /// Pairs of runs: without, with, without, with, …; of loads as fast as they can six times as many [default: 7; with --quick 1]
+    /// Pairs of runs: without, with, without, with, …; of loads at full rate, which are short, six times as many
+    /// [default: 7; with --quick 1]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pairs: Option<u16>,
     /// Only measurements whose name contains this; more than once: any of them.
@@ -54,7 +55,6 @@ struct Arguments {
 
 fn main() -> ExitCode {
     actor::run_if_asked();
-    heed_interrupts();
     match run(&Arguments::parse()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -62,14 +62,6 @@ fn main() -> ExitCode {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
-    }
-}
-
-/// A shell has what it runs in the background ignore SIGINT, and so would the programs that are measured: they are ended by it.
-fn heed_interrupts() {
-    // SAFETY: no handler is installed, and there is no other thread yet.
-    unsafe {
-        libc::signal(libc::SIGINT, libc::SIG_DFL);
     }
 }
 
