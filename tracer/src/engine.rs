@@ -4,7 +4,7 @@
 use crate::{
     model::{
         change::{Change, Happened, SocketRef, What},
-        event::{Event, Fact, ProcessId, Start},
+        event::{BootNanos, Event, Fact, ProcessId, Start},
         host::Left,
         socket::Socket,
     },
@@ -17,11 +17,13 @@ use crate::{
 };
 
 mod flags;
+mod picture;
 #[cfg(test)]
 mod tests;
 mod view;
 
 use flags::Flags;
+use picture::Picture;
 use view::Known;
 
 /// Everything that is known and everything that was said.
@@ -34,6 +36,8 @@ pub struct Engine {
     clock_offset: i64,
     /// Only flags and their ends are wanted: of other events nothing is made.
     quiet: bool,
+    /// The sockets that are there at the start, until all are known.
+    picture: Option<Picture>,
     change: Change,
     rules: Vec<Spoken>,
 }
@@ -60,6 +64,9 @@ impl Engine {
     /// # Errors
     /// A policy in the event that does not parse.
     pub fn step(&mut self, event: &Event, say: &mut impl FnMut(&Output<'_>)) -> Result<(), Vec<PolicyError>> {
+        if !Picture::may_have(&event.fact) {
+            self.tell_picture(say);
+        }
         self.known.host.apply(event, &mut self.change);
         if let Fact::Clock(offset) = event.fact {
             self.clock_offset = offset;
@@ -72,6 +79,7 @@ impl Engine {
             Fact::Start(start) => {
                 self.known.provenance = start.provenance;
                 self.start = Some((**start).clone());
+                self.picture = Some(Picture::default());
             }
             Fact::Policy(file) => {
                 self.known.policy.extend(parse(&file.path, &file.text)?)?;
@@ -98,7 +106,10 @@ impl Engine {
             | Fact::Namespace { .. }
             | Fact::Reread { .. }
             | Fact::Ready
-            | Fact::Tick => self.tell(say),
+            | Fact::Tick => match &mut self.picture {
+                Some(picture) => picture.take(event.at, &mut self.change),
+                None => self.tell(say),
+            },
         }
         Ok(())
     }
@@ -131,8 +142,18 @@ impl Engine {
         }
     }
 
-    fn wall(&self, at: u64) -> i64 {
+    fn wall(&self, at: BootNanos) -> i64 {
         i64::try_from(at).unwrap_or(i64::MAX).saturating_add(self.clock_offset)
+    }
+
+    /// Tells the sockets that were there at the start, once.
+    fn tell_picture(&mut self, say: &mut impl FnMut(&Output<'_>)) {
+        for (at, happened) in self.picture.take().into_iter().flat_map(Picture::seen) {
+            let time = self.wall(at);
+            let say = &mut |body: Body<'_>| say(&Output { time, body });
+            let Self { known, flags, quiet, rules, .. } = self;
+            Teller { known, flags, rules, quiet: *quiet, say }.tell(&happened);
+        }
     }
 
     /// Tells what the last event changed.
@@ -141,15 +162,8 @@ impl Engine {
         let mut teller = Teller { known, flags, rules, quiet: *quiet, say };
         let mut cause = EventKind::Seen;
         for happened in &change.happened {
-            teller.flags.totals.events += 1;
             cause = kind(&happened.what);
-            let socket = match &happened.socket {
-                SocketRef::Last(socket) => Some(&**socket),
-                SocketRef::Live(id) => known.host.get(*id),
-            };
-            if let Some(socket) = socket {
-                teller.consider(socket, Some(happened), cause);
-            }
+            teller.tell(happened);
         }
         for socket in &change.gone {
             teller.take_back(socket);
@@ -173,6 +187,19 @@ struct Teller<'a, F> {
 }
 
 impl<'a, F: FnMut(Body<'_>)> Teller<'a, F> {
+    /// Counts what happened to a socket, and says what is to be said of it.
+    fn tell(&mut self, happened: &Happened) {
+        self.flags.totals.events += 1;
+        let known = self.known;
+        let socket = match &happened.socket {
+            SocketRef::Last(socket) => Some(&**socket),
+            SocketRef::Live(id) => known.host.get(*id),
+        };
+        if let Some(socket) = socket {
+            self.consider(socket, Some(happened), kind(&happened.what));
+        }
+    }
+
     /// Says what is to be said of a socket to which something happened, or whose verdict may have changed though
     /// nothing happened to itself. A report is made only where it is.
     fn consider(&mut self, socket: &Socket, happened: Option<&Happened>, event: EventKind) {

@@ -1,15 +1,17 @@
 //! A process with a door on loopback and a line to the Internet: a tunnel or a pivot.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 
 use super::{Bench, Scenario, at, scenario};
 use crate::actor::Actor;
 use crate::net::{B4, Network};
+use crate::records::Record;
 use crate::tracer::Stream;
 
 pub(super) const ALL: &[Scenario] = &[
     scenario("loopback-listener-with-a-later-session-is-a-relay", listener_first),
     scenario("loopback-listener-after-a-session-is-a-relay", session_first),
+    scenario("loopback-listener-and-session-that-are-there-are-a-relay-told-once", both_before),
     scenario("loopback-listener-and-session-of-two-processes-are-no-relay", two_processes),
 ];
 
@@ -42,6 +44,24 @@ fn session_first(bench: &Bench) -> Result<()> {
     let tracer = bench.watch(&network)?;
     let session = relay.connect(at(B4, 8443))?;
     relay.listen(DOOR.parse()?)?;
+    check_relay(&tracer, &mut relay, session)
+}
+
+/// A picture tells a socket once, also where another one that it tells later bears on it.
+fn both_before(bench: &Bench) -> Result<()> {
+    let network = Network::new()?;
+    let (mut relay, mut server) = (Actor::start(&network.a)?, Actor::start(&network.b)?);
+    server.listen(at(B4, 8443))?;
+    relay.listen(DOOR.parse()?)?;
+    let session = relay.connect(at(B4, 8443))?;
+    let output = bench.subject.run(["list", "--json", "--netns", &network.a.inode().to_string()])?;
+    let records = std::str::from_utf8(&output.stdout)?.lines().map(Record::parse);
+    let records = records.collect::<Result<Vec<_>>>()?;
+    let door = DOOR.parse()?;
+    let told: Vec<&Record> = records.iter().filter(|r| r.is_at("tcp", door)).collect();
+    let [flag] = told.as_slice() else { bail!("list told the door not once: {told:?}") };
+    flag.flagged("suspicious", "loopback-relay")?.says("/event", "seen")?.by(relay.pid())?;
+    let tracer = bench.watch_alone(&network)?;
     check_relay(&tracer, &mut relay, session)
 }
 

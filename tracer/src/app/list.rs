@@ -8,10 +8,7 @@ use crate::{
     cli::{HooksArg, ListArgs},
     model::event::{Coverage, Event, Fact, Start},
     privileges,
-    sink::{
-        stream::Stream,
-        writer::{Ahead, Out},
-    },
+    sink::{stream::Stream, writer::Ahead},
     source::{
         baseline::{self, Baseline},
         live::{boot_now, kernel_release},
@@ -92,7 +89,7 @@ fn iterate(only: Option<u32>) -> Result<Baseline, String> {
     baseline::read(&mut iterators, only).map_err(|e| e.to_string())
 }
 
-/// The picture as events: names and addresses of namespaces, then each socket after its holders. Nobody may be left to read them.
+/// The picture as events: names and addresses of namespaces, then each socket after its holders.
 fn tell(found: Baseline, mut processes: Processes, pipeline: &mut Pipeline<Ahead>) -> Result<(), Failure> {
     let at = boot_now();
     let mut facts = Vec::new();
@@ -108,9 +105,6 @@ fn tell(found: Baseline, mut processes: Processes, pipeline: &mut Pipeline<Ahead
         facts.push(Fact::Socket(decoded.event));
         for fact in facts.drain(..) {
             pipeline.take(&Event { at, fact })?;
-        }
-        if pipeline.stream.out().ended().is_some() {
-            return Ok(());
         }
     }
     facts.push(Fact::Ready);

@@ -159,20 +159,11 @@ impl Run {
     fn baseline(&mut self) -> Result<(), Failure> {
         self.source.baseline(&mut self.events).map_err(|e| Failure::Unsupported(e.to_string()))?;
         self.events.push(Event { at: boot_now(), fact: Fact::Ready });
-        let until = Instant::now() + PATIENCE;
-        for event in std::mem::take(&mut self.events) {
-            self.pipeline.take(&event)?;
-            self.await_room(until);
-        }
+        self.pipeline.patience = Some(std::time::Instant::now() + PATIENCE);
+        std::mem::take(&mut self.events).iter().try_for_each(|event| self.pipeline.take(event))?;
+        self.pipeline.patience = None;
         self.pipeline.stream.flush();
         self.pipeline.flush()
-    }
-
-    fn await_room(&self, until: Instant) {
-        let out = self.pipeline.stream.out();
-        while !out.has_room() && out.ended().is_none() && Instant::now() < until {
-            std::thread::sleep(REST);
-        }
     }
 
     async fn watch(&mut self) -> Result<(), Failure> {

@@ -1,7 +1,12 @@
 //! What every command that streams has in common: an event is recorded, folded, and what comes of it
 //! is offered to the output.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 use super::Failure;
 use crate::{
@@ -24,17 +29,21 @@ pub(super) struct Pipeline<O> {
     pub(super) flagged: bool,
     /// Processes that became suspicious and whose files have no digest yet, since they were asked for.
     suspects: BTreeSet<ProcessId>,
+    /// Until then the output is waited for where it has no room.
+    pub(super) patience: Option<Instant>,
 }
 
 /// Suspicious processes whose files are hashed between two looks around; others are when they are flagged again.
 const SUSPECTS: usize = 64;
+/// Rest before the output is asked again whether it has room.
+const REST: Duration = Duration::from_millis(3);
 
 impl<O: Out> Pipeline<O> {
     pub(super) fn new(stream: Stream<O>, record: Option<&Path>) -> Result<Self, Failure> {
         let recording = record.map(RecordingWriter::create).transpose();
         let recording = recording.map_err(|e| Failure::Input(e.to_string()))?;
         let engine = if stream.wants_all() { Engine::default() } else { Engine::flags_only() };
-        Ok(Self { engine, stream, recording, flagged: false, suspects: BTreeSet::new() })
+        Ok(Self { engine, stream, recording, flagged: false, suspects: BTreeSet::new(), patience: None })
     }
 
     /// Tells what everything after depends on: who speaks, the clock, service names, policies.
@@ -52,7 +61,7 @@ impl<O: Out> Pipeline<O> {
         if let Some(recording) = &mut self.recording {
             recording.write(event).map_err(|e| Failure::Input(e.to_string()))?;
         }
-        let Self { engine, stream, flagged, suspects, .. } = self;
+        let Self { engine, stream, flagged, suspects, patience, .. } = self;
         let clock_offset = engine.clock_offset();
         let mut say = |output: &Output<'_>| {
             if let Body::Flag(_, report) = &output.body {
@@ -60,6 +69,9 @@ impl<O: Out> Pipeline<O> {
                 suspects.extend(unhashed(report).filter(|_| suspects.len() < SUSPECTS));
             }
             stream.push(output, clock_offset);
+            if let Some(until) = *patience {
+                await_room(stream.out(), until);
+            }
         };
         engine.step(event, &mut say).map_err(|errors| super::wrong_policy(&errors))
     }
@@ -86,6 +98,12 @@ impl<O: Out> Pipeline<O> {
         // What is known goes with the program; to take it down piece by piece takes longer than to print it.
         std::mem::forget(self.engine);
         Ok(self.stream.into_out())
+    }
+}
+
+fn await_room(out: &impl Out, until: Instant) {
+    while !out.has_room() && out.ended().is_none() && Instant::now() < until {
+        sleep(REST);
     }
 }
 

@@ -262,6 +262,33 @@ fn a_loopback_listener_becomes_a_relay_with_its_owners_session_and_is_cleared_wi
 }
 
 #[test]
+fn what_is_there_at_the_start_is_told_once_by_all_that_is_known() {
+    let seen = |id, state, local, remote| {
+        let holders = vec![ProcessId { pid: 10, started: 1 }];
+        let change = SocketChange::Seen { holders, stdio: None };
+        SocketEvent { process: None, ..event(id, 10, change, state, local, remote) }
+    };
+    // As long as it is not all there, and then by whatever comes.
+    for whole in [Fact::Ready, Fact::Tick, Fact::End] {
+        let mut script = Script::with_provenance(false);
+        let door = seen(1, State::Listen, "127.0.0.1:1080", None);
+        assert_eq!(script.socket(door.clone()), [""; 0]);
+        let session = seen(2, State::Established, "9.1.1.1:40000", Some(OUTSIDE));
+        assert_eq!(script.socket(session), [""; 0]);
+        let told = script.fact(whole);
+        let sockets = [
+            "flag 1 seen suspicious loopback-relay loopback-only",
+            "flag 2 seen research unexplained-session",
+        ];
+        assert_eq!(told[..2], sockets);
+        // After that it is told as it comes.
+        assert_eq!(script.socket(door), [""; 0]);
+        let later = seen(3, State::Listen, "127.0.0.1:1081", None);
+        assert_eq!(script.socket(later), ["flag 3 seen suspicious loopback-relay loopback-only"]);
+    }
+}
+
+#[test]
 fn another_process_session_makes_no_relay() {
     let mut script = Script::new();
     script.listen(1, 10, "127.0.0.1:1080");

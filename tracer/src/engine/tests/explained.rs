@@ -6,7 +6,7 @@ const UNIT: &str = "ssh.service";
 
 impl Script {
     /// One whose run lets provenance explain, or not.
-    fn with_provenance(provenance: bool) -> Self {
+    pub(super) fn with_provenance(provenance: bool) -> Self {
         let mut script = Self { engine: Engine::default(), now: 1_000_000_000 };
         let start = Start {
             version: "1".to_owned(),
