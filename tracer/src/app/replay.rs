@@ -3,7 +3,7 @@
 use super::{Failure, ended, format, pipeline::Pipeline, read_policies};
 use crate::{
     cli::ReplayArgs,
-    model::event::{BootNanos, Event, Fact, PolicyFile},
+    model::event::{Event, Fact},
     sink::{
         stream::Stream,
         writer::{Direct, Out},
@@ -16,27 +16,19 @@ pub(super) fn run(args: &ReplayArgs) -> Result<u8, Failure> {
     let replay = Replay::open(&args.file).map_err(|e| Failure::Input(e.to_string()))?;
     let out = Direct::stdout().map_err(|e| Failure::Input(format!("standard output: {e}")))?;
     let mut pipeline = Pipeline::new(Stream::new(out, format(args.print), args.all), None)?;
-    let mut at = 0;
-    let played = play(args, replay, policies, &mut pipeline, &mut at);
-    // A recording may be cut before all sockets that were there are known.
-    pipeline.take(&Event { at, fact: Fact::Ready })?;
-    let left = played?;
-    Ok(u8::from(pipeline.flagged && args.exit_code && !left))
-}
-
-/// Gives whether nobody reads the output any more; `at` is the time of the last event.
-fn play(
-    args: &ReplayArgs,
-    replay: Replay,
-    policies: Vec<PolicyFile>,
-    pipeline: &mut Pipeline<Direct>,
-    at: &mut BootNanos,
-) -> Result<bool, Failure> {
     let own_policy = !policies.is_empty();
     let mut policies = Some(policies);
+    let mut at = 0;
     for event in replay {
-        let mut event = event.map_err(|e| Failure::Input(e.to_string()))?;
-        *at = event.at;
+        let mut event = match event {
+            Ok(event) => event,
+            Err(error) => {
+                // It may be cut before all sockets that were there are known; none of them was told then.
+                pipeline.take(&Event { at, fact: Fact::Ready })?;
+                return Err(Failure::Input(error.to_string()));
+            }
+        };
+        at = event.at;
         if let Fact::Start(start) = &mut event.fact {
             start.provenance &= !args.no_provenance;
         }
@@ -50,8 +42,8 @@ fn play(
             }
         }
         if ended(pipeline.stream.out().ended())? {
-            return Ok(true);
+            return Ok(0);
         }
     }
-    Ok(false)
+    Ok(u8::from(pipeline.flagged && args.exit_code))
 }
