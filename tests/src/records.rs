@@ -16,6 +16,14 @@ pub struct Record {
 }
 
 impl Record {
+    /// Reads what a program wrote to its end.
+    ///
+    /// # Errors
+    /// When it is not text, or a line is no record.
+    pub fn parse_all(output: &[u8]) -> Result<Vec<Self>> {
+        std::str::from_utf8(output)?.lines().map(Self::parse).collect()
+    }
+
     /// Reads a line.
     ///
     /// # Errors

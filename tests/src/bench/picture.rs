@@ -124,8 +124,7 @@ impl Scene {
     /// How many sockets the tracer shows, and how many of them or of the kernel's own table the other has not.
     fn differences(&self, setting: &Setting) -> Result<(usize, usize)> {
         let output = timed(&mut list(setting))?.1;
-        let text = String::from_utf8(output.stdout)?;
-        let records = text.lines().map(Record::parse).collect::<Result<Vec<_>>>()?;
+        let records = Record::parse_all(&output.stdout)?;
         let (mut sockets, mut different) = (0, 0);
         for netns in &self.namespaces {
             let (told, kept) = (table::of_list(&records, netns.inode())?, table::of_kernel(netns)?);

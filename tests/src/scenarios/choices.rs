@@ -56,7 +56,7 @@ fn plan_in_use(bench: &Bench) -> Result<()> {
 /// The records of a file that is being written.
 fn whole_lines(text: &str) -> Result<Vec<Record>> {
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-    whole.lines().map(Record::parse).collect()
+    Record::parse_all(whole.as_bytes())
 }
 
 /// The tracer where `nobody` may read and start it, and the folder that goes with it.

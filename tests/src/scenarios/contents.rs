@@ -76,8 +76,7 @@ fn listed(bench: &Bench) -> Result<()> {
         let arguments = ["list", "--json", "--netns", &netns].into_iter().chain(options.iter().copied());
         let output = bench.subject.run(arguments)?;
         ensure!(output.status.success(), "list ended with {}", output.status);
-        let records = std::str::from_utf8(&output.stdout)?.lines().map(Record::parse);
-        let records = records.collect::<Result<Vec<_>>>()?;
+        let records = Record::parse_all(&output.stdout)?;
         records.into_iter().find(|r| r.pid() == Some(actor.pid())).context("the listener is not listed")
     };
     listed(&["--hash"])?.says(DIGEST, &digest_of(&std::env::current_exe()?)?)?;

@@ -135,8 +135,7 @@ fn service(bench: &Bench) -> Result<()> {
     same_again(bench, &recording, &run.stdout)?;
     let replay: [OsString; 4] =
         ["replay".into(), recording.into(), "--json".into(), "--no-provenance".into()];
-    let replay = String::from_utf8(bench.subject.run(replay)?.stdout)?;
-    let records = replay.lines().map(Record::parse).collect::<Result<Vec<_>>>()?;
+    let records = Record::parse_all(&bench.subject.run(replay)?.stdout)?;
     let is_flagged = records.iter().any(|r| r.flags(RULE) && r.is_at("tcp", by_service));
     let is_explained = records.iter().any(|r| r.text("/verdict") == "explained");
     ensure!(is_flagged && !is_explained, "provenance explains though it is switched off");

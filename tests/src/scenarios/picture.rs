@@ -79,8 +79,7 @@ fn listed(subject: &Subject, netns: &Netns) -> Result<BTreeSet<Row>> {
     let output = subject.run(["list", "--json"])?;
     let stderr = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.code() == Some(0), "list ended with {}: {stderr}", output.status);
-    let records: Vec<Record> =
-        std::str::from_utf8(&output.stdout)?.lines().map(Record::parse).collect::<Result<_>>()?;
+    let records = Record::parse_all(&output.stdout)?;
     ensure!(records.first().is_some_and(|first| first.kind() == "start"), "list does not begin with start");
     ensure!(records.last().is_some_and(|last| last.kind() == "end"), "list does not end with end");
     of_list(&records, netns.inode())

@@ -92,8 +92,7 @@ fn list_without(bench: &Bench) -> Result<()> {
     let stderr = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.code() == Some(0), "it ended with {}: {stderr}", output.status);
     ensure!(!stderr.trim().is_empty(), "it does not say what is missing");
-    let records: Vec<Record> =
-        std::str::from_utf8(&output.stdout)?.lines().map(Record::parse).collect::<Result<_>>()?;
+    let records = Record::parse_all(&output.stdout)?;
     let shown = records.iter().find(|r| r.is_at("tcp", at(A4, 4444)));
     let Some(listener) = shown else { anyhow::bail!("the listener is not shown") };
     listener.flagged("research", "unexplained-listener")?.says("/event", "seen").map(drop)

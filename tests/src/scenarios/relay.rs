@@ -55,8 +55,7 @@ fn both_before(bench: &Bench) -> Result<()> {
     relay.listen(DOOR.parse()?)?;
     let session = relay.connect(at(B4, 8443))?;
     let output = bench.subject.run(["list", "--json", "--netns", &network.a.inode().to_string()])?;
-    let records = std::str::from_utf8(&output.stdout)?.lines().map(Record::parse);
-    let records = records.collect::<Result<Vec<_>>>()?;
+    let records = Record::parse_all(&output.stdout)?;
     let door = DOOR.parse()?;
     let told: Vec<&Record> = records.iter().filter(|r| r.is_at("tcp", door)).collect();
     let [flag] = told.as_slice() else { bail!("list told the door not once: {told:?}") };

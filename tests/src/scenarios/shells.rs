@@ -203,8 +203,7 @@ fn listed(bench: &Bench) -> Result<()> {
     for hooks in ["auto", "poll"] {
         let output = bench.subject.run(["list", "--json", "--hooks", hooks])?;
         ensure!(output.status.code() == Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-        let records: Vec<Record> =
-            std::str::from_utf8(&output.stdout)?.lines().map(Record::parse).collect::<Result<_>>()?;
+        let records = Record::parse_all(&output.stdout)?;
         for shell in &shells.each {
             let netns = shells.network.a.inode();
             let own = |r: &&Record| r.netns() == Some(netns) && r.remote() == Some(shell.remote);
