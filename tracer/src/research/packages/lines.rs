@@ -1,27 +1,57 @@
 //! Lines of a text, without keeping it in memory.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read};
+
+use memchr::memchr_iter;
 
 /// Longest line that is looked at, bytes: twice the longest path. Longer ones are passed over.
-const LINE: u64 = 8192;
+const LINE: usize = 8192;
+const PIECE: usize = 32 * 1024;
 
-/// Calls `take` with each line, without its end.
+/// Calls `take` with each line, without its end. Only what lies over the end of a piece is copied: the lists of a machine's
+/// packages are a hundred thousand lines.
 pub(super) fn each_line(text: impl Read, mut take: impl FnMut(&[u8])) -> io::Result<()> {
-    let mut text = BufReader::with_capacity(32 * 1024, text);
-    let mut line = Vec::new();
+    let mut text = BufReader::with_capacity(PIECE, text);
+    let mut take = |line: &[u8]| {
+        if line.len() < LINE {
+            take(line)
+        }
+    };
+    let mut begun = Vec::new();
     loop {
-        line.clear();
-        if text.by_ref().take(LINE).read_until(b'\n', &mut line)? == 0 {
-            return Ok(());
+        let piece = match text.fill_buf() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            piece => piece?,
+        };
+        if piece.is_empty() {
+            break;
         }
-        if let Some(line) = line.strip_suffix(b"\n") {
-            take(line);
-        } else if (line.len() as u64) < LINE {
-            take(&line);
-        } else {
-            text.skip_until(b'\n')?;
+        let mut from = 0;
+        for end in memchr_iter(b'\n', piece) {
+            let line = &piece[from..end];
+            from = end + 1;
+            if begun.is_empty() {
+                take(line);
+            } else {
+                go_on(&mut begun, line);
+                take(&begun);
+                begun.clear();
+            }
         }
+        go_on(&mut begun, &piece[from..]);
+        let read = piece.len();
+        text.consume(read);
     }
+    if !begun.is_empty() {
+        take(&begun);
+    }
+    Ok(())
+}
+
+/// Of a line that is too long no more is kept than shows that.
+fn go_on(begun: &mut Vec<u8>, rest: &[u8]) {
+    let room = LINE - begun.len();
+    begun.extend_from_slice(&rest[..rest.len().min(room)]);
 }
 
 /// The bytes that hex digits stand for.
@@ -53,6 +83,17 @@ mod tests {
         let long = vec![b'x'; 100_000];
         assert_eq!(lines(&[b"a\n", long.as_slice(), b"\nb\n"].concat()), [b"a", b"b"]);
         assert_eq!(lines(&long), [b""; 0]);
+    }
+
+    #[test]
+    fn lines_are_whole_wherever_a_piece_of_the_text_ends() {
+        let text: Vec<_> = (0..20_000).map(|number| "x".repeat(number % 70).into_bytes()).collect();
+        let ended = [text.join(&b'\n').as_slice(), b"\n"].concat();
+        assert!(ended.len() > 10 * PIECE);
+        assert_eq!(lines(&ended), text);
+        let longest = vec![b'y'; LINE - 1];
+        let text = [vec![b'x'; PIECE - 100], longest.clone(), vec![b'z'; LINE], b"last".to_vec()];
+        assert_eq!(lines(&text.join(&b'\n')), [longest, b"last".to_vec()]);
     }
 
     #[test]
