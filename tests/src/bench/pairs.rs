@@ -9,6 +9,9 @@ use super::{Setting, Streamer};
 use crate::actor::Actor;
 use crate::load::{Bounds, Made, Traffic};
 
+/// What a program is shown of a load before it is measured. What it looks up of a process once, its executable's package and
+/// digest among it, is then no part of each connection's cost; it is told on its own.
+const FIRST: u64 = 100;
 /// The kernel takes the hooks of a program that has ended, and a namespace, away a little later.
 const DETACHED: Duration = Duration::from_millis(100);
 
@@ -19,12 +22,14 @@ pub(super) struct Pair {
     pub(super) without: Made,
     /// The load beside the program.
     pub(super) with: Made,
-    /// CPU time of the program's process, from before the load until it had worked off everything.
+    /// CPU time of the program's process for the first [`FIRST`] of a process not seen before.
+    pub(super) first: Duration,
+    /// The same for the load, from before it until the program had worked off everything.
     pub(super) cpu: Duration,
     /// The part of it that it used after the load had ended.
     pub(super) after: Duration,
-    /// Lines that the program wrote.
-    pub(super) lines: u64,
+    /// Lines that the program wrote for each connection or datagram.
+    pub(super) lines_each: f64,
 }
 
 impl Pair {
@@ -45,11 +50,6 @@ impl Pair {
     pub(super) fn cpu_each(&self) -> f64 {
         self.cpu.as_secs_f64() * 1e6 / self.with.count.max(1) as f64
     }
-
-    /// Lines of the program for each connection or datagram.
-    pub(super) fn lines_each(&self) -> f64 {
-        self.lines as f64 / self.with.count.max(1) as f64
-    }
 }
 
 /// Runs all pairs of one load and one program, after one run that only warms up.
@@ -59,31 +59,42 @@ pub(super) fn run(
     load: impl Fn(Bounds) -> Traffic,
     bounds: Bounds,
 ) -> Result<Vec<Pair>> {
-    alone(setting, load(bounds))?;
-    (0..setting.load_pairs()).map(|_| pair(setting, streamer, load(bounds))).collect()
+    alone(setting, &load, bounds)?;
+    (0..setting.load_pairs()).map(|_| pair(setting, streamer, &load, bounds)).collect()
 }
 
 /// Each run has a namespace of its own: what an earlier one left there, or a program needs there, is not in it.
-fn alone(setting: &Setting, load: Traffic) -> Result<Made> {
-    Actor::start(&setting.netns()?)?.make(load)
+fn alone(setting: &Setting, load: &impl Fn(Bounds) -> Traffic, bounds: Bounds) -> Result<Made> {
+    let mut actor = Actor::start(&setting.netns()?)?;
+    actor.make(load(Bounds::counting(FIRST)))?;
+    actor.make(load(bounds))
 }
 
-fn pair(setting: &Setting, streamer: Streamer, load: Traffic) -> Result<Pair> {
-    let without = alone(setting, load.clone())?;
+fn pair(
+    setting: &Setting,
+    streamer: Streamer,
+    load: &impl Fn(Bounds) -> Traffic,
+    bounds: Bounds,
+) -> Result<Pair> {
+    let without = alone(setting, load, bounds)?;
     let netns = setting.netns()?;
     let mut actor = Actor::start(&netns)?;
     let mut running = streamer.start(setting, &netns)?;
     let gauge = running.gauge()?;
+    let begun = gauge.cpu()?;
+    let shown = actor.make(load(Bounds::counting(FIRST)))?;
+    running.settle()?;
     let before = gauge.cpu()?;
-    let with = actor.make(load)?;
+    let with = actor.make(load(bounds))?;
     let at_end = gauge.cpu()?;
     running.settle()?;
     let cpu = gauge.cpu()? - before;
     running.end()?;
-    let lines = running.lines()?;
+    let lines_each = running.lines()? as f64 / (shown.count + with.count).max(1) as f64;
     drop((actor, netns));
     std::thread::sleep(DETACHED);
-    Ok(Pair { without, with, cpu, after: cpu.saturating_sub(at_end - before), lines })
+    let after = cpu.saturating_sub(at_end - before);
+    Ok(Pair { without, with, first: before - begun, cpu, after, lines_each })
 }
 
 #[cfg(test)]
@@ -96,12 +107,12 @@ mod tests {
         let pair = Pair {
             without: made(1000, 1),
             with: made(800, 1),
+            first: Duration::ZERO,
             cpu: Duration::from_millis(8),
             after: Duration::from_secs(1),
-            lines: 4000,
+            lines_each: 5.0,
         };
         assert_eq!((pair.ratio(false), pair.ratio(true)), (0.8, 0.4));
-        assert_eq!(pair.added(true), 1_500_000.0);
-        assert_eq!((pair.cpu_each(), pair.lines_each()), (10.0, 5.0));
+        assert_eq!((pair.added(true), pair.cpu_each()), (1_500_000.0, 10.0));
     }
 }

@@ -16,8 +16,7 @@ use crate::tracer::Plan;
 /// What each connection over loopback gives: how often which event.
 pub(super) const PER_CONNECTION: [(&str, u64); 4] =
     [("connect", 1), ("established", 1), ("accept", 1), ("close", 2)];
-/// Connections, and datagrams, of one run where instructions are counted: so many that what a new process costs once, a million
-/// instructions until it is looked up, is little of each.
+/// Connections, and datagrams, of one run where instructions are counted.
 const CONNECTIONS: u64 = 10_000;
 const DATAGRAMS: u64 = 100_000;
 const MANY_PEERS: u16 = 1000;
@@ -118,13 +117,24 @@ struct Goals {
 }
 
 fn tracer(setting: &Setting, streamer: Streamer, goals: Goals) -> Result<Vec<Row>> {
-    let mut rows = rows(setting, streamer, &storms(setting, streamer)?);
+    let pairs = storms(setting, streamer)?;
+    let mut rows = rows(setting, streamer, &pairs);
     let (rate, cpu) = if setting.counted { (goals.counted, None) } else { (Some(goals.rate), goals.cpu) };
     if let [first, second, ..] = rows.as_mut_slice() {
         *first = first.clone().to_reach(rate.map(Goal::AtLeast));
         *second = second.clone().to_reach(cpu.map(Goal::AtMost));
     }
+    rows.push(first(setting, streamer, &pairs));
     Ok(rows)
+}
+
+/// What the tracer does once for a process that it has not seen before, in the unit that fits the clock.
+fn first(setting: &Setting, streamer: Streamer, pairs: &[Pair]) -> Row {
+    let (what, unit, seconds) =
+        if setting.counted { ("instructions", "", 1e9) } else { ("CPU of its process", "ms", 1e3) };
+    row(streamer, &format!("{what} for a new process, once"), unit, pairs, |pair| {
+        pair.first.as_secs_f64() * seconds
+    })
 }
 
 fn storms(setting: &Setting, streamer: Streamer) -> Result<Vec<Pair>> {
@@ -134,7 +144,7 @@ fn storms(setting: &Setting, streamer: Streamer) -> Result<Vec<Pair>> {
 fn rows(setting: &Setting, streamer: Streamer, pairs: &[Pair]) -> Vec<Row> {
     let mut rows = costs(setting, streamer, pairs, "connection");
     if !setting.counted && streamer != Streamer::EveryEventToNull {
-        rows.insert(2, row(streamer, "lines a connection", "", pairs, Pair::lines_each));
+        rows.insert(2, row(streamer, "lines a connection", "", pairs, |pair| pair.lines_each));
     }
     rows
 }
