@@ -28,8 +28,10 @@ pub(super) struct Pair {
     pub(super) cpu: Duration,
     /// The part of it that it used after the load had ended.
     pub(super) after: Duration,
-    /// Lines that the program wrote for each connection or datagram.
-    pub(super) lines_each: f64,
+    /// Connections or datagrams that the program was shown, these and the load's.
+    pub(super) shown: u64,
+    /// Lines that it wrote of them.
+    pub(super) lines: u64,
 }
 
 impl Pair {
@@ -49,6 +51,11 @@ impl Pair {
     /// CPU time of the program for each connection or datagram, microseconds.
     pub(super) fn cpu_each(&self) -> f64 {
         self.cpu.as_secs_f64() * 1e6 / self.with.count.max(1) as f64
+    }
+
+    /// Lines of the program for each connection or datagram.
+    pub(super) fn lines_each(&self) -> f64 {
+        self.lines as f64 / self.shown.max(1) as f64
     }
 }
 
@@ -90,11 +97,11 @@ fn pair(
     running.settle()?;
     let cpu = gauge.cpu()? - before;
     running.end()?;
-    let lines_each = running.lines()? as f64 / (shown.count + with.count).max(1) as f64;
+    let lines = running.lines()?;
     drop((actor, netns));
     std::thread::sleep(DETACHED);
     let after = cpu.saturating_sub(at_end - before);
-    Ok(Pair { without, with, first: before - begun, cpu, after, lines_each })
+    Ok(Pair { without, with, first: before - begun, cpu, after, shown: shown.count + with.count, lines })
 }
 
 #[cfg(test)]
@@ -110,9 +117,11 @@ mod tests {
             first: Duration::ZERO,
             cpu: Duration::from_millis(8),
             after: Duration::from_secs(1),
-            lines_each: 5.0,
+            shown: 1000,
+            lines: 5000,
         };
         assert_eq!((pair.ratio(false), pair.ratio(true)), (0.8, 0.4));
-        assert_eq!((pair.added(true), pair.cpu_each()), (1_500_000.0, 10.0));
+        assert_eq!(pair.added(true), 1_500_000.0);
+        assert_eq!((pair.cpu_each(), pair.lines_each()), (10.0, 5.0));
     }
 }

@@ -144,7 +144,7 @@ fn storms(setting: &Setting, streamer: Streamer) -> Result<Vec<Pair>> {
 fn rows(setting: &Setting, streamer: Streamer, pairs: &[Pair]) -> Vec<Row> {
     let mut rows = costs(setting, streamer, pairs, "connection");
     if !setting.counted && streamer != Streamer::EveryEventToNull {
-        rows.insert(2, row(streamer, "lines a connection", "", pairs, |pair| pair.lines_each));
+        rows.insert(2, row(streamer, "lines a connection", "", pairs, Pair::lines_each));
     }
     rows
 }
