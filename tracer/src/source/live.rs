@@ -2,7 +2,7 @@
 //! tell, reads the sockets at the start and again after losses.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     fs,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
@@ -12,6 +12,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tracer_common::{AWAITING_ENTRIES, COUNTER_FAULTS, COUNTER_NO_STATE, COUNTER_RING_FULL, Record};
 
 use super::{
+    attempts::Attempts,
     baseline::{self, Baseline},
     ends::Ends,
     exits::Exits,
@@ -39,9 +40,6 @@ use crate::{
     },
 };
 
-/// A connect that sent no packet after this time did not get that far: nanoseconds. A process may have to wait for a processor
-/// in the middle of its call, and one that is given up too soon is told without its local address.
-const ATTEMPT: BootNanos = 50_000_000;
 /// The sockets are read again at most this often, however much is lost: nanoseconds.
 const REREAD: BootNanos = 500_000_000;
 /// The kernel is asked at most this often for runs that it left out, a system call for each program:
@@ -68,7 +66,7 @@ pub struct Live {
     namespaces: BTreeMap<u32, PathBuf>,
     own: BTreeMap<u32, BTreeSet<IpAddr>>,
     names: Names,
-    attempts: VecDeque<Decoded>,
+    attempts: Attempts,
     losses: Losses,
     /// Nothing where the self-test cannot have a namespace.
     proofs: Option<Proofs>,
@@ -147,7 +145,7 @@ impl Live {
             namespaces: BTreeMap::new(),
             own: BTreeMap::new(),
             names: Names::default(),
-            attempts: VecDeque::new(),
+            attempts: Attempts::default(),
             losses,
             proofs,
             facts: Vec::new(),
@@ -287,13 +285,13 @@ impl Live {
 
     fn take(&mut self, decoded: Decoded, out: &mut Vec<Event>) {
         if let Meaning::Attempt = decoded.meaning {
-            self.attempts.push_back(decoded);
+            self.attempts.add(decoded);
             return;
         }
         self.end_before(&decoded, out);
         let Decoded { at, event, meaning, task, .. } = decoded;
-        if !self.attempts.is_empty() && !event.protocol.is_datagram() {
-            self.attempts.retain(|attempt| attempt.event.id != event.id);
+        if !event.protocol.is_datagram() {
+            self.attempts.went_on(event.id);
         }
         self.introduce(&event, task.as_ref(), at, out);
         match meaning {
@@ -395,10 +393,8 @@ impl Live {
         for event in self.flows.check(&self.loaded.flows, now) {
             self.push(event, now, out);
         }
-        while self.drained && self.attempts.front().is_some_and(|attempt| attempt.at + ATTEMPT <= now) {
-            if let Some(attempt) = self.attempts.pop_front() {
-                self.settle_attempt(attempt, out);
-            }
+        if self.drained {
+            self.settle_attempts(now, out);
         }
     }
 
@@ -434,19 +430,28 @@ impl Live {
         for event in self.flows.conclude(&self.loaded.flows, now) {
             self.push(event, now, out);
         }
-        for attempt in std::mem::take(&mut self.attempts) {
-            self.settle_attempt(attempt, out);
+        self.settle_attempts(BootNanos::MAX, out);
+    }
+
+    /// Connects that sent no packet: without a route one has failed, with one it is waited for, and told in the end: it is
+    /// put off (a fast open without data) or failed for a reason that cannot be seen from here.
+    fn settle_attempts(&mut self, now: BootNanos, out: &mut Vec<Event>) {
+        while let Some(mut attempt) = self.attempts.unasked(now) {
+            if let Some(errno) = self.route_error(&attempt.event, attempt.task.as_ref()) {
+                attempt.event.change = SocketChange::Failed { errno: Some(errno) };
+                self.tell_attempt(attempt, out);
+            } else if let Some(oldest) = self.attempts.put_off(attempt) {
+                self.tell_attempt(oldest, out);
+            }
+        }
+        while let Some(attempt) = self.attempts.given_up(now) {
+            self.tell_attempt(attempt, out);
         }
     }
 
-    /// A connect that sent no packet: without a route it has failed, with one it is put off (a fast
-    /// open without data) or failed for a reason that cannot be seen from here.
-    fn settle_attempt(&mut self, attempt: Decoded, out: &mut Vec<Event>) {
-        let Decoded { at, mut event, task, .. } = attempt;
+    fn tell_attempt(&mut self, attempt: Decoded, out: &mut Vec<Event>) {
+        let Decoded { at, event, task, .. } = attempt;
         self.introduce(&event, task.as_ref(), at, out);
-        if let Some(errno) = self.route_error(&event, task.as_ref()) {
-            event.change = SocketChange::Failed { errno: Some(errno) };
-        }
         self.push(event, at, out);
     }
 
@@ -461,11 +466,13 @@ impl Live {
     /// When [`Live::tick`] has something to do next.
     #[must_use]
     pub fn next_due(&self) -> Option<BootNanos> {
-        let attempt = self.attempts.front().map(|attempt| attempt.at + ATTEMPT);
         let reread =
             (self.losses.pending + self.losses.pending_missed > 0).then_some(self.losses.reread_at + REREAD);
         let proof = self.proofs.as_ref().and_then(Proofs::next_due);
-        [attempt, self.flows.next_due(), reread, proof, self.exits.next_due()].into_iter().flatten().min()
+        [self.attempts.next_due(), self.flows.next_due(), reread, proof, self.exits.next_due()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// What comes from the source's own threads next; never, where there are none.

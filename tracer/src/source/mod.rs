@@ -1,6 +1,7 @@
 //! Where events come from: the running kernel, by hooks or by reading its sockets again and again, or a
 //! recording.
 
+pub mod attempts;
 pub mod baseline;
 pub mod ends;
 pub mod exits;
