@@ -14,9 +14,10 @@ use crate::workspace::Workspace;
 
 /// What the objects were built from, and with.
 const BUILD: &str = "tracer-ebpf/object/BUILD";
-/// So often is an object linked until it is like the kept one. LLVM has a few types of the BTF in an order that depends on the
-/// addresses at which it keeps them, which are others in each run: of five runs one gives the other order. The input of the
-/// linker is the same each time.
+/// So often is an object linked, at most, until it is like the kept one or like the one before it. LLVM has a few types of the
+/// BTF in an order that depends on the addresses at which it keeps them, which are others in each run: of five runs or more one
+/// gives the other order. The input of the linker is the same each time. An object that came twice in a row is likely to have the
+/// usual order, so that others come to it soon.
 const LINKS: usize = 16;
 
 /// The kernel object that `cargo build` puts into the tracer of `architecture`. Kprobes find a function's
@@ -50,7 +51,8 @@ pub(crate) fn compare(workspace: &Workspace) -> Result<()> {
     let (mut kept, mut objects) = (Vec::new(), Vec::new());
     for architecture in Architecture::ALL {
         let own = read(&workspace.root().join(object(architecture)))?;
-        objects.push((architecture, built_like(&own, links, workspace, &toolchain, architecture)?));
+        let is_like = |object: &[u8], _: &[u8]| object == own;
+        objects.push((architecture, linked_until(is_like, links, workspace, &toolchain, architecture)?));
         kept.push(own);
     }
     let lines = build_lines(workspace, &toolchain, &objects)?;
@@ -67,24 +69,25 @@ pub(crate) fn compare(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-/// Builds the object of `architecture`, and links it up to `links` times until it is like `kept`.
-fn built_like(
-    kept: &[u8],
+/// Builds the object of `architecture`, and links it up to `links` times until `is_it`, of an object and the one before.
+fn linked_until(
+    is_it: impl Fn(&[u8], &[u8]) -> bool,
     links: usize,
     workspace: &Workspace,
     toolchain: &Toolchain,
     architecture: Architecture,
 ) -> Result<Vec<u8>> {
-    let mut bytes = build(workspace, toolchain, architecture)?;
+    let mut before = Vec::new();
+    let mut object = build(workspace, toolchain, architecture)?;
     for _ in 1..links {
-        if bytes == kept {
+        if is_it(&object, &before) {
             break;
         }
-        println!("linked otherwise than the kept object of {}: once more", architecture.name());
+        println!("the object of {} is linked once more", architecture.name());
         unlink(workspace, toolchain, architecture)?;
-        bytes = build(workspace, toolchain, architecture)?;
+        before = std::mem::replace(&mut object, build(workspace, toolchain, architecture)?);
     }
-    Ok(bytes)
+    Ok(object)
 }
 
 /// Builds an object for this machine that logs. It is for development and never kept.
@@ -117,7 +120,9 @@ pub(crate) fn verify_recorded_hashes(workspace: &Workspace) -> Result<()> {
 type Objects = Vec<(Architecture, Vec<u8>)>;
 
 fn built(workspace: &Workspace, toolchain: &Toolchain) -> Result<Objects> {
-    let build = |architecture| Ok((architecture, build(workspace, toolchain, architecture)?));
+    let is_usual = |object: &[u8], before: &[u8]| object == before;
+    let build =
+        |architecture| Ok((architecture, linked_until(is_usual, LINKS, workspace, toolchain, architecture)?));
     Architecture::ALL.into_iter().map(build).collect()
 }
 
