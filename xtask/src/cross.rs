@@ -10,7 +10,7 @@ use crate::architecture::Architecture;
 use crate::command;
 use crate::debian::{self, Need};
 use crate::packages::Lists;
-use crate::workspace::Workspace;
+use crate::workspace::{STATIC, Workspace};
 
 const RUSTC: &str = "/usr/bin/rustc";
 const LIBRARY: &str = "libstd-rust-web-dev";
@@ -28,11 +28,7 @@ const TOOLS: [Need; 4] = [
 pub(crate) fn apply(cargo: &mut Command, architecture: Architecture, workspace: &Workspace) -> Result<()> {
     debian::ensure("building for arm64", &TOOLS)?;
     let sysroot = standard_library(architecture)?;
-    let flags = [
-        "-Ctarget-feature=+crt-static".to_owned(),
-        format!("-Clinker={LINKER}"),
-        format!("--sysroot={}", sysroot.display()),
-    ];
+    let flags = [STATIC.to_owned(), format!("-Clinker={LINKER}"), format!("--sysroot={}", sysroot.display())];
     cargo.env("RUSTC", RUSTC).env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
     cargo.arg("--target-dir").arg(workspace.target().join(architecture.name()));
     Ok(())

@@ -9,6 +9,9 @@ use anyhow::{Context, Result, bail};
 use crate::architecture::Architecture;
 use crate::cross;
 
+/// The flag of rustc for a program without dynamic libraries.
+pub(crate) const STATIC: &str = "-Ctarget-feature=+crt-static";
+
 /// The repository and the folders that belong to it.
 pub(crate) struct Workspace {
     root: PathBuf,
@@ -57,27 +60,20 @@ impl Workspace {
         cargo
     }
 
-    /// Builds `binaries` for release and says where each one is.
+    /// Builds `binaries` for release on this machine and says where each one is.
     pub(crate) fn build_release(&self, binaries: &[Binary]) -> Result<Executables> {
-        let mut cargo = self.cargo();
-        cargo.args(["build", "--locked", "--release"]);
-        build(cargo, binaries)
+        self.build_for(Architecture::this()?, binaries)
     }
 
-    /// As [`Self::build_release`], without any dynamic library: they run in a guest that has none, of
-    /// `architecture`.
-    pub(crate) fn build_static(
-        &self,
-        architecture: Architecture,
-        binaries: &[Binary],
-    ) -> Result<Executables> {
+    /// As [`Self::build_release`], of `architecture`. They need no dynamic library: one build serves this machine, any other
+    /// box, and guests that have none.
+    pub(crate) fn build_for(&self, architecture: Architecture, binaries: &[Binary]) -> Result<Executables> {
         let mut cargo = self.cargo();
         cargo.args(["build", "--locked", "--release", "--target", architecture.static_target()]);
-        match architecture {
-            Architecture::X86_64 => {
-                cargo.env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static");
-            }
-            Architecture::Aarch64 => cross::apply(&mut cargo, architecture, self)?,
+        if architecture == Architecture::this()? {
+            cargo.env("CARGO_ENCODED_RUSTFLAGS", STATIC);
+        } else {
+            cross::apply(&mut cargo, architecture, self)?;
         }
         build(cargo, binaries)
     }

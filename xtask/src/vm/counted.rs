@@ -29,7 +29,7 @@ pub(crate) struct Request<'a> {
 /// Runs it; answers the report of each plan, as the benchmark wrote it.
 pub(crate) fn run(workspace: &Workspace, request: &Request<'_>) -> Result<Vec<(&'static str, String)>> {
     let kernel = chosen(kernels::DEFAULT)?;
-    let programs = workspace.build_static(kernel.architecture, &[INIT, TRACER, BENCH])?;
+    let programs = workspace.build_for(kernel.architecture, &[INIT, TRACER, BENCH])?;
     let guest = Guest {
         programs: &programs,
         kernel: &kernel,

@@ -79,7 +79,7 @@ pub(crate) fn run(workspace: &Workspace, request: &Request) -> Result<Tally> {
 /// One guest, its console on stdout.
 fn one(workspace: &Workspace, request: &Request) -> Result<Tally> {
     let kernel = chosen(request.kernel.as_deref().unwrap_or(kernels::DEFAULT))?;
-    let programs = workspace.build_static(kernel.architecture, &[INIT, TRACER, LIVE])?;
+    let programs = workspace.build_for(kernel.architecture, &[INIT, TRACER, LIVE])?;
     let guest = Guest {
         programs: &programs,
         kernel: &kernel,

@@ -95,7 +95,7 @@ impl Prepared {
                 prepared.kernels.insert(known.name.to_owned(), kernel::of_debian(known)?);
             }
             if let Entry::Vacant(place) = prepared.programs.entry(known.architecture) {
-                place.insert(workspace.build_static(known.architecture, &[INIT, TRACER, LIVE])?);
+                place.insert(workspace.build_for(known.architecture, &[INIT, TRACER, LIVE])?);
             }
         }
         Ok(prepared)
