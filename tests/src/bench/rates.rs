@@ -2,16 +2,19 @@
 //! it was told.
 
 use std::io::BufReader;
+use std::process::Stdio;
+use std::thread;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result, anyhow, ensure};
+use rustix::process::Signal;
 
 use super::pairs::{self, Pair};
-use super::{Goal, Row, Setting, Streamer};
+use super::{Gauge, Goal, Row, Setting, Streamer};
 use crate::actor::Actor;
 use crate::load::{Bounds, Sending, Traffic};
 use crate::tally::Tally;
-use crate::tracer::Plan;
+use crate::tracer::{Plan, Process};
 
 /// What each connection over loopback gives: how often which event.
 pub(super) const PER_CONNECTION: [(&str, u64); 4] =
@@ -20,6 +23,10 @@ pub(super) const PER_CONNECTION: [(&str, u64); 4] =
 const CONNECTIONS: u64 = 10_000;
 const DATAGRAMS: u64 = 100_000;
 const MANY_PEERS: u16 = 1000;
+/// Bytes that are read at once where all that is told is counted.
+const READING: usize = 1 << 20;
+/// Within this time the tracer must have worked off what it has.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Every event as JSON, to a file.
 pub(super) fn tcp_json(setting: &Setting) -> Result<Vec<Row>> {
@@ -67,18 +74,24 @@ pub(super) fn udp(setting: &Setting, streamer: Streamer) -> Result<Vec<Row>> {
     flood(setting, streamer, Sending::Connected, None)
 }
 
-/// Full rate for a minute: what was generated against what was told.
+/// Full rate for a minute: what was generated against what was told. Who reads it counts while it comes: a file of 200 MB
+/// a second would measure how fast this machine gives memory.
 pub(super) fn lost(setting: &Setting) -> Result<Vec<Row>> {
     let netns = setting.netns()?;
     let mut actor = Actor::start(&netns)?;
-    let mut running = Streamer::EveryEvent.start(setting, &netns)?;
+    let mut process = Process::start_ready(setting.subject.live(&["--all"]).stdout(Stdio::piped()))?;
+    let stdout = process.child.stdout.take().context("a tracer without stdout")?;
+    let inode = netns.inode();
+    let reader = thread::spawn(move || Tally::read(BufReader::with_capacity(READING, stdout), inode));
     let time = setting.either(Duration::from_secs(60), Duration::from_secs(1));
     let made = actor.make(Traffic::Storm(Bounds::lasting(time)))?;
-    running.settle()?;
-    running.end()?;
-    let tally = Tally::read(BufReader::with_capacity(1 << 20, running.output()?), netns.inode())?;
+    Gauge::of(process.child.id())?.settle(PATIENCE)?;
+    process.signal(Signal::INT)?;
+    let status = process.wait_for_exit()?;
+    ensure!(status.success(), "the tracer ended with {status}");
+    let tally = reader.join().map_err(|_| anyhow!("the reading thread panicked"))??;
     let (generated, delivered) = (generated(made.count), delivered(&tally));
-    let who = Streamer::EveryEvent.name();
+    let who = "tracer --json --all, read through a pipe";
     let note = format!(
         "{} connections in {:.0} s, {:.0} a second: {generated} events, {delivered} delivered, {}, end record {}",
         made.count,
