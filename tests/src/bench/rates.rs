@@ -10,6 +10,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use rustix::process::Signal;
 
 use super::pairs::{self, Pair};
+use super::streamer::PATIENCE;
 use super::{Gauge, Goal, Row, Setting, Streamer};
 use crate::actor::Actor;
 use crate::load::{Bounds, Sending, Traffic};
@@ -25,8 +26,6 @@ const DATAGRAMS: u64 = 100_000;
 const MANY_PEERS: u16 = 1000;
 /// Bytes that are read at once where all that is told is counted.
 const READING: usize = 1 << 20;
-/// Within this time the tracer must have worked off what it has.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Every event as JSON, to a file.
 pub(super) fn tcp_json(setting: &Setting) -> Result<Vec<Row>> {

@@ -34,7 +34,7 @@ pub(super) enum Streamer {
 pub(super) struct Unavailable(pub(super) String);
 
 /// Within this time a program must have set itself up, and have worked off what it has.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// Within this time another program must have ended after SIGINT.
 const END: Duration = Duration::from_secs(10);
 /// A program that cannot run here has said so by then.
