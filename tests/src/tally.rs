@@ -1,11 +1,15 @@
 //! Counting a long stream of records without keeping it.
 
 use std::collections::BTreeMap;
-use std::io::BufRead;
+use std::io::{BufRead, BufReader, Read};
+use std::thread::{self, JoinHandle};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Deserialize;
 use serde_json::Value;
+
+/// Bytes that a stream is read by where it is counted as it comes.
+const READING: usize = 1 << 20;
 
 /// The few fields that are counted, where they stand in the line; the rest is skipped. None of them is ever escaped.
 #[derive(Deserialize)]
@@ -98,6 +102,24 @@ impl Tally {
         if let Some(event) = line.event.filter(|_| here) {
             add(&mut self.events, event, 1);
         }
+    }
+}
+
+/// A stream that is counted as it comes, by a thread of its own.
+pub struct Counting(JoinHandle<Result<Tally>>);
+
+impl Counting {
+    /// Begins to read `stream`, as [`Tally::read`] does.
+    pub fn begin(stream: impl Read + Send + 'static, netns: u32) -> Self {
+        Self(thread::spawn(move || Tally::read(BufReader::with_capacity(READING, stream), netns)))
+    }
+
+    /// Waits for the end of the stream.
+    ///
+    /// # Errors
+    /// Those of [`Tally::read`].
+    pub fn end(self) -> Result<Tally> {
+        self.0.join().map_err(|_| anyhow!("the counting thread panicked"))?
     }
 }
 

@@ -9,7 +9,6 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use rustix::process::Signal;
 
 use super::{Goal, Row, Setting, Streamer};
 use crate::actor::{Actor, Order};
@@ -69,8 +68,7 @@ fn measure(setting: &Setting, busy: Option<u64>) -> Result<Distribution> {
     if busy.is_some() {
         other.made()?;
     }
-    process.signal(Signal::INT)?;
-    process.wait_for_exit()?;
+    process.finish()?;
     ensure!(reader.join().is_ok(), "the reading thread panicked");
     Distribution::of(took).context("nothing was measured")
 }

@@ -1,20 +1,17 @@
 //! What a load loses of its rate while a program watches: TCP connections and UDP datagrams, and whether all of
 //! it was told.
 
-use std::io::BufReader;
 use std::process::Stdio;
-use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
-use rustix::process::Signal;
+use anyhow::{Context, Result};
 
 use super::pairs::{self, Pair};
 use super::streamer::PATIENCE;
 use super::{Gauge, Goal, Row, Setting, Streamer};
 use crate::actor::Actor;
 use crate::load::{Bounds, Sending, Traffic};
-use crate::tally::Tally;
+use crate::tally::{Counting, Tally};
 use crate::tracer::{Plan, Process};
 
 /// What each connection over loopback gives: how often which event.
@@ -24,8 +21,6 @@ pub(super) const PER_CONNECTION: [(&str, u64); 4] =
 const CONNECTIONS: u64 = 10_000;
 const DATAGRAMS: u64 = 100_000;
 const MANY_PEERS: u16 = 1000;
-/// Bytes that are read at once where all that is told is counted.
-const READING: usize = 1 << 20;
 
 /// Every event as JSON, to a file.
 pub(super) fn tcp_json(setting: &Setting) -> Result<Vec<Row>> {
@@ -80,15 +75,12 @@ pub(super) fn lost(setting: &Setting) -> Result<Vec<Row>> {
     let mut actor = Actor::start(&netns)?;
     let mut process = Process::start_ready(setting.subject.live(&["--all"]).stdout(Stdio::piped()))?;
     let stdout = process.child.stdout.take().context("a tracer without stdout")?;
-    let inode = netns.inode();
-    let reader = thread::spawn(move || Tally::read(BufReader::with_capacity(READING, stdout), inode));
+    let counting = Counting::begin(stdout, netns.inode());
     let time = setting.either(Duration::from_secs(60), Duration::from_secs(1));
     let made = actor.make(Traffic::Storm(Bounds::lasting(time)))?;
     Gauge::of(process.child.id())?.settle(PATIENCE)?;
-    process.signal(Signal::INT)?;
-    let status = process.wait_for_exit()?;
-    ensure!(status.success(), "the tracer ended with {status}");
-    let tally = reader.join().map_err(|_| anyhow!("the reading thread panicked"))??;
+    process.finish()?;
+    let tally = counting.end()?;
     let (generated, delivered) = (generated(made.count), delivered(&tally));
     let who = "tracer --json --all, read through a pipe";
     let note = format!(

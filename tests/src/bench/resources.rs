@@ -24,8 +24,7 @@ pub(super) fn start(setting: &Setting) -> Result<Vec<Row>> {
         let begun = Instant::now();
         let mut process = Process::start_ready(setting.subject.live(&[]).stdout(Stdio::null()))?;
         took.push(begun.elapsed().as_secs_f64() * 1e3);
-        process.signal(rustix::process::Signal::INT)?;
-        process.wait_for_exit()?;
+        process.finish()?;
     }
     Ok(vec![Row::new(Streamer::Flags.name(), "start to ready", "ms", &took).to_reach(Goal::AtMost(250.0))])
 }

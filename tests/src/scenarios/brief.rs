@@ -6,7 +6,6 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use anyhow::{Result, anyhow, ensure};
-use rustix::process::Signal;
 
 use super::{Bench, Scenario, alone, at, scenario};
 use crate::actor::brief::word;
@@ -62,9 +61,7 @@ fn check(bench: &Bench, count: u64, pids: Pids) -> Result<()> {
     let parent = started.pids.first().copied().unwrap_or_else(|| client.pid());
     server.answer()?.map_err(|errno| anyhow!("the server: {errno}"))?;
     until_closed(&network.a)?;
-    process.signal(Signal::INT)?;
-    let status = process.wait_for_exit()?;
-    ensure!(status.success(), "the tracer ended with {status}");
+    process.finish()?;
     let expected = Expected { program: &program, parent, count };
     let found = expected.find(&file, network.a.inode())?;
     println!("{} records whole, {} say what they lack", found.whole, found.excused);

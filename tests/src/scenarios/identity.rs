@@ -6,7 +6,6 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use rustix::process::Signal;
 
 use super::{Bench, Scenario, alone, at};
 use crate::actor::{Actor, Order};
@@ -40,9 +39,7 @@ fn short(bench: &Bench) -> Result<()> {
     server.answer()?.map_err(|errno| anyhow!("the server: {errno}"))?;
     until_closed(&network.a)?;
     until_closed(&network.b)?;
-    process.signal(Signal::INT)?;
-    let status = process.wait_for_exit()?;
-    ensure!(status.success(), "the tracer ended with {status}");
+    process.finish()?;
     check(&lives(&file, &network)?, total)
 }
 

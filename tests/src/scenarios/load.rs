@@ -6,14 +6,13 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use rustix::process::Signal;
 
 use super::picture::agrees;
 use super::{Bench, Scenario, alone};
 use crate::actor::{Actor, Load, Order, Outcome};
 use crate::net::Network;
 use crate::table::until_closed;
-use crate::tally::Tally;
+use crate::tally::{Counting, Tally};
 use crate::tracer::Process;
 
 pub(super) const ALL: &[Scenario] =
@@ -85,9 +84,7 @@ fn stays_whole(bench: &Bench) -> Result<()> {
     let mut process = Process::start_ready(command.stdout(File::create(&file)?))?;
     traffic.begin()?;
     traffic.end()?;
-    process.signal(Signal::INT)?;
-    let status = process.wait_for_exit()?;
-    ensure!(status.success(), "the tracer ended with {status}");
+    process.finish()?;
     let tally = Tally::read(BufReader::new(File::open(&file)?), traffic.network.a.inode())?;
     for (event, times) in PER_CONNECTION {
         let (found, expected) = (tally.of(event), times * traffic.load.total());
@@ -105,12 +102,10 @@ fn blocked(bench: &Bench) -> Result<()> {
     let stdout = process.child.stdout.take().context("a tracer without stdout")?;
     traffic.begin()?;
     std::thread::sleep(BLOCKED);
-    let reader = std::thread::spawn(move || Tally::read(BufReader::new(stdout), inode));
+    let counting = Counting::begin(stdout, inode);
     traffic.end()?;
-    process.signal(Signal::INT)?;
-    let status = process.wait_for_exit()?;
-    ensure!(status.success(), "the tracer ended with {status}");
-    let tally = reader.join().map_err(|_| anyhow!("the reading thread panicked"))??;
+    process.finish()?;
+    let tally = counting.end()?;
     let received: u64 = PER_CONNECTION.iter().map(|(event, _)| tally.of(event)).sum();
     let generated: u64 = PER_CONNECTION.iter().map(|(_, times)| times * traffic.load.total()).sum();
     println!("{generated} events generated, {received} received, {} told as lost", tally.lost);

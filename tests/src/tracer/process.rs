@@ -91,6 +91,17 @@ impl Process {
         Ok(status)
     }
 
+    /// Ends it by SIGINT, which it must answer with success.
+    ///
+    /// # Errors
+    /// When it is gone already, does not end in time, or ends with anything else than 0.
+    pub fn finish(&mut self) -> Result<()> {
+        self.signal(Signal::INT)?;
+        let status = self.wait_for_exit()?;
+        ensure!(status.success(), "the tracer ended with {status}");
+        Ok(())
+    }
+
     fn pid(&self) -> Result<Pid> {
         Pid::from_raw(self.child.id().cast_signed()).context("a process without id")
     }
@@ -114,8 +125,6 @@ pub fn run_text<T>(subject: &Subject, work: impl FnOnce() -> Result<T>) -> Resul
     let mut command = subject.command(["live", "--hooks", subject.plan.word()]);
     let mut process = Process::start_ready(command.stdout(File::create(&file)?))?;
     let done = work()?;
-    process.signal(Signal::INT)?;
-    let status = process.wait_for_exit()?;
-    ensure!(status.success(), "the tracer ended with {status}");
+    process.finish()?;
     Ok((done, std::fs::read(&file)?))
 }
