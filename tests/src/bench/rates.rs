@@ -11,6 +11,7 @@ use super::streamer::PATIENCE;
 use super::{Gauge, Goal, Row, Setting, Streamer};
 use crate::actor::Actor;
 use crate::load::{Bounds, Sending, Traffic};
+use crate::table::until_closed;
 use crate::tally::{Counting, Tally};
 use crate::tracer::{Plan, Process};
 
@@ -78,16 +79,18 @@ pub(super) fn lost(setting: &Setting) -> Result<Vec<Row>> {
     let counting = Counting::begin(stdout, netns.inode());
     let time = setting.either(Duration::from_secs(60), Duration::from_secs(1));
     let made = actor.make(Traffic::Storm(Bounds::lasting(time)))?;
+    until_closed(&netns)?;
     Gauge::of(process.child.id())?.settle(PATIENCE)?;
     process.finish()?;
     let tally = counting.end()?;
     let (generated, delivered) = (generated(made.count), delivered(&tally));
     let who = "tracer --json --all, read through a pipe";
     let note = format!(
-        "{} connections in {:.0} s, {:.0} a second: {generated} events, {delivered} delivered, {}, end record {}",
+        "{} connections in {:.0} s, {:.0} a second: {generated} events, {delivered} delivered{}, {}, end record {}",
         made.count,
         made.seconds(),
         made.rate(),
+        by_event(&tally, made.count),
         tally.losses(),
         tally.total("lost")?
     );
@@ -108,6 +111,15 @@ pub(super) fn generated(connections: u64) -> u64 {
 /// Events of connections that were told.
 pub(super) fn delivered(tally: &Tally) -> u64 {
     PER_CONNECTION.iter().map(|(event, _)| tally.of(event)).sum()
+}
+
+/// Which events were told more or less often than they happened, in words.
+fn by_event(tally: &Tally, connections: u64) -> String {
+    let happened = |event, times| times * connections + u64::from(event == "close");
+    let differ = PER_CONNECTION.iter().filter(|(event, times)| tally.of(event) != happened(*event, *times));
+    differ
+        .map(|(event, times)| format!(", {event} {} of {}", tally.of(event), happened(event, *times)))
+        .collect()
 }
 
 /// What is asked of a storm.
