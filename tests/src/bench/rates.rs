@@ -105,7 +105,7 @@ pub(super) fn lost(setting: &Setting) -> Result<Vec<Row>> {
 
 /// Events of a storm of so many connections; its listener closes in the end.
 pub(super) fn generated(connections: u64) -> u64 {
-    PER_CONNECTION.iter().map(|(_, times)| times * connections).sum::<u64>() + 1
+    PER_CONNECTION.iter().map(|&(event, times)| happened(event, times, connections)).sum()
 }
 
 /// Events of connections that were told.
@@ -113,13 +113,16 @@ pub(super) fn delivered(tally: &Tally) -> u64 {
     PER_CONNECTION.iter().map(|(event, _)| tally.of(event)).sum()
 }
 
+/// How often an event happened in a storm.
+fn happened(event: &str, times: u64, connections: u64) -> u64 {
+    times * connections + u64::from(event == "close") // the listener's
+}
+
 /// Which events were told more or less often than they happened, in words.
 fn by_event(tally: &Tally, connections: u64) -> String {
-    let happened = |event, times| times * connections + u64::from(event == "close");
-    let differ = PER_CONNECTION.iter().filter(|(event, times)| tally.of(event) != happened(*event, *times));
-    differ
-        .map(|(event, times)| format!(", {event} {} of {}", tally.of(event), happened(event, *times)))
-        .collect()
+    let happened = |&(event, times)| (event, tally.of(event), happened(event, times, connections));
+    let differ = PER_CONNECTION.iter().map(happened).filter(|(_, told, happened)| told != happened);
+    differ.map(|(event, told, happened)| format!(", {event} {told} of {happened}")).collect()
 }
 
 /// What is asked of a storm.
