@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// Bytes that a stream is read by where it is counted as it comes.
+/// Bytes that a stream is read by: few calls, where it has to keep up.
 const READING: usize = 1 << 20;
 
 /// The few fields that are counted, where they stand in the line; the rest is skipped. None of them is ever escaped.
@@ -46,7 +46,8 @@ impl Tally {
     ///
     /// # Errors
     /// When a line is no record, or a record follows the end.
-    pub fn read(mut stream: impl BufRead, netns: u32) -> Result<Self> {
+    pub fn read(stream: impl Read, netns: u32) -> Result<Self> {
+        let mut stream = BufReader::with_capacity(READING, stream);
         let mut tally = Self::default();
         let mut line = Vec::new();
         while stream.read_until(b'\n', &mut line)? > 0 {
@@ -111,7 +112,7 @@ pub struct Counting(JoinHandle<Result<Tally>>);
 impl Counting {
     /// Begins to read `stream`, as [`Tally::read`] does.
     pub fn begin(stream: impl Read + Send + 'static, netns: u32) -> Self {
-        Self(thread::spawn(move || Tally::read(BufReader::with_capacity(READING, stream), netns)))
+        Self(thread::spawn(move || Tally::read(stream, netns)))
     }
 
     /// Waits for the end of the stream.

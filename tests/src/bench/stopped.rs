@@ -2,7 +2,7 @@
 //! it says that it lost.
 
 use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
@@ -31,7 +31,7 @@ pub(super) fn tracer(setting: &Setting) -> Result<Vec<Row>> {
     let mut actor = Actor::start(&netns)?;
     let mut running = Streamer::EveryEvent.start(setting, &netns)?;
     let (made, whole) = stop_and_go(setting, &mut actor, &mut running)?;
-    let tally = Tally::read(BufReader::with_capacity(1 << 20, running.output()?), netns.inode())?;
+    let tally = Tally::read(running.output()?, netns.inode())?;
     let (generated, delivered) = (generated(made.count), delivered(&tally));
     let unaccounted = generated.saturating_sub(delivered + tally.lost);
     let note = format!(

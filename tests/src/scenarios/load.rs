@@ -1,7 +1,6 @@
 //! Much traffic: nothing is missing that is not accounted for, even when nobody reads.
 
 use std::fs::File;
-use std::io::BufReader;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -85,7 +84,7 @@ fn stays_whole(bench: &Bench) -> Result<()> {
     traffic.begin()?;
     traffic.end()?;
     process.finish()?;
-    let tally = Tally::read(BufReader::new(File::open(&file)?), traffic.network.a.inode())?;
+    let tally = Tally::read(File::open(&file)?, traffic.network.a.inode())?;
     for (event, times) in PER_CONNECTION {
         let (found, expected) = (tally.of(event), times * traffic.load.total());
         ensure!(found == expected, "{found} {event} events, not {expected}: {tally:?}");
