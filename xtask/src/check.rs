@@ -96,8 +96,6 @@ fn cargo_deny() -> Result<PathBuf> {
     if let Some(found) = candidates.into_iter().flatten().find(is_wanted) {
         return Ok(found);
     }
-    let mut cargo = Command::new(workspace::cargo_program());
-    cargo.args(["install", "cargo-deny", "--version", DENY_VERSION, "--locked", "--root"]).arg(&own);
-    command::run(cargo.env_remove("CARGO_TARGET_DIR"))?;
+    command::run(&mut workspace::install("cargo-deny", DENY_VERSION, &own))?;
     Ok(own.join("bin/cargo-deny"))
 }

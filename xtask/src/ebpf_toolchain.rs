@@ -149,10 +149,8 @@ fn own_folder() -> Result<PathBuf> {
 fn install_linker() -> Result<PathBuf> {
     debian::ensure("building bpf-linker", &LINKER_LIBRARIES)?;
     let folder = own_folder()?;
-    let mut cargo = Command::new(workspace::cargo_program());
-    cargo.args(["install", "bpf-linker", "--version", LINKER_VERSION, "--locked"]);
-    cargo.args(["--no-default-features", "--features", "llvm-22", "--root"]).arg(&folder);
-    cargo.env("LLVM_PREFIX", LLVM).env_remove("CARGO_TARGET_DIR");
+    let mut cargo = workspace::install("bpf-linker", LINKER_VERSION, &folder);
+    cargo.args(["--no-default-features", "--features", "llvm-22"]).env("LLVM_PREFIX", LLVM);
     command::run(&mut cargo)?;
     Ok(folder.join("bin/bpf-linker"))
 }

@@ -84,6 +84,15 @@ pub(crate) fn cargo_program() -> std::ffi::OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
+/// `cargo install` of a published tool into `folder`, the features and the environment not yet said. Without
+/// optimisation: to compile it takes far longer than all that it ever does here.
+pub(crate) fn install(tool: &str, version: &str, folder: &Path) -> Command {
+    let mut cargo = Command::new(cargo_program());
+    cargo.args(["install", tool, "--version", version, "--locked", "--debug", "--root"]).arg(folder);
+    cargo.env("CARGO_PROFILE_DEV_DEBUG", "none").env_remove("CARGO_TARGET_DIR");
+    cargo
+}
+
 /// A program of the workspace.
 #[derive(Clone, Copy)]
 pub(crate) struct Binary {
