@@ -30,6 +30,8 @@ pub(crate) fn apply(cargo: &mut Command, architecture: Architecture, workspace: 
     let sysroot = standard_library(architecture)?;
     let flags = [STATIC.to_owned(), format!("-Clinker={LINKER}"), format!("--sysroot={}", sysroot.display())];
     cargo.env("RUSTC", RUSTC).env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
+    // They run in emulation alone, where nothing is measured: to compile the whole in one piece takes minutes.
+    cargo.env("CARGO_PROFILE_RELEASE_LTO", "off").env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
     cargo.arg("--target-dir").arg(workspace.target().join(architecture.name()));
     Ok(())
 }
