@@ -79,9 +79,14 @@ impl Netns {
     /// # Errors
     /// When the kernel does not know it or refuses the value.
     pub fn sysctl(&self, path: &str, value: &str) -> Result<()> {
-        let file = format!("/proc/sys/net/{path}");
-        self.enter(|| std::fs::write(&file, value).with_context(|| format!("writing {file}")))
+        self.enter(|| sysctl(path, value))
     }
+}
+
+/// As [`Netns::sysctl`], of the namespace that the calling thread stands in.
+pub(super) fn sysctl(path: &str, value: &str) -> Result<()> {
+    let file = format!("/proc/sys/net/{path}");
+    std::fs::write(&file, value).with_context(|| format!("writing {file}"))
 }
 
 impl AsFd for Netns {

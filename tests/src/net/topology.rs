@@ -11,8 +11,8 @@ use std::os::fd::AsFd;
 
 use anyhow::Result;
 
-use super::Netns;
 use super::netlink::{Netlink, Towards};
+use super::netns::{Netns, sysctl};
 
 /// A's IPv4 address.
 pub const A4: IpAddr = v4(9, 1, 1, 1);
@@ -52,14 +52,24 @@ impl Network {
     /// Without root, or on a kernel without veth.
     pub fn new() -> Result<Self> {
         let network = Self { a: Netns::new()?, b: Netns::new()? };
-        network.quicken()?;
-        network.a.enter(|| Netlink::open()?.add_veth("cable", "cable", network.b.as_fd()))?;
-        network.a.enter(set_up)?;
-        network.b.enter(set_up)?;
-        network.a.enter(|| dress(A4, A6))?;
-        network.b.enter(|| dress(B4, B6))?;
-        network.a.enter(routes_of_a)?;
-        network.b.enter(routes_of_b)?;
+        network.b.enter(quicken_router)?;
+        network.a.enter(|| {
+            quicken()?;
+            let netlink = Netlink::open()?;
+            netlink.add_veth("cable", "cable", network.b.as_fd())?;
+            set_up(&netlink)
+        })?;
+        network.b.enter(|| {
+            let netlink = Netlink::open()?;
+            set_up(&netlink)?;
+            dress(&netlink, B4, B6)?;
+            routes_of_b(&netlink)
+        })?;
+        network.a.enter(|| {
+            let netlink = Netlink::open()?;
+            dress(&netlink, A4, A6)?;
+            routes_of_a(&netlink)
+        })?;
         Ok(network)
     }
 
@@ -68,47 +78,46 @@ impl Network {
     pub fn inodes(&self) -> [u32; 2] {
         [self.a.inode(), self.b.inode()]
     }
+}
 
-    /// One SYN again after 1 s, and the connect gives up after 3 s; no IPv6 probing; B routes. A socket whose FIN is acknowledged
-    /// in the moment between the two looks of close(), which a busy machine makes longer, is closed after 5 s, not 60
-    /// (`__tcp_close` of net/ipv4/tcp.c, TCP_FIN_WAIT1 in net/ipv4/tcp_input.c).
-    fn quicken(&self) -> Result<()> {
-        for netns in [&self.a, &self.b] {
-            netns.sysctl("ipv4/tcp_syn_retries", "1")?;
-            netns.sysctl("ipv4/tcp_fin_timeout", "5")?;
-            netns.sysctl("ipv6/conf/default/accept_ra", "0")?;
-            netns.sysctl("ipv6/conf/default/accept_dad", "0")?;
-            netns.sysctl("ipv6/icmp/ratelimit", "0")?;
-        }
-        self.b.sysctl("ipv4/ip_forward", "1")?;
-        self.b.sysctl("ipv6/conf/all/forwarding", "1")
-    }
+/// One SYN again after 1 s, and the connect gives up after 3 s; no IPv6 probing. A socket whose FIN is acknowledged in the
+/// moment between the two looks of close(), which a busy machine makes longer, is closed after 5 s, not 60 (`__tcp_close` of
+/// net/ipv4/tcp.c, TCP_FIN_WAIT1 in net/ipv4/tcp_input.c).
+fn quicken() -> Result<()> {
+    sysctl("ipv4/tcp_syn_retries", "1")?;
+    sysctl("ipv4/tcp_fin_timeout", "5")?;
+    sysctl("ipv6/conf/default/accept_ra", "0")?;
+    sysctl("ipv6/conf/default/accept_dad", "0")?;
+    sysctl("ipv6/icmp/ratelimit", "0")
+}
+
+/// The same of B, which routes.
+fn quicken_router() -> Result<()> {
+    quicken()?;
+    sysctl("ipv4/ip_forward", "1")?;
+    sysctl("ipv6/conf/all/forwarding", "1")
 }
 
 /// Both ends are up before the first address, so that IPv6 finds its carrier.
-fn set_up() -> Result<()> {
-    let netlink = Netlink::open()?;
+fn set_up(netlink: &Netlink) -> Result<()> {
     netlink.set_up("lo")?;
     netlink.set_up("cable")
 }
 
-fn dress(address4: IpAddr, address6: IpAddr) -> Result<()> {
-    let netlink = Netlink::open()?;
+fn dress(netlink: &Netlink, address4: IpAddr, address6: IpAddr) -> Result<()> {
     netlink.add_address("lo", BOTH4, 32)?;
     netlink.add_address("cable", address4, 24)?;
     netlink.add_address("cable", address6, 64)
 }
 
-fn routes_of_a() -> Result<()> {
-    let netlink = Netlink::open()?;
+fn routes_of_a(netlink: &Netlink) -> Result<()> {
     netlink.add_neighbour("cable", SILENT4, SILENT_MAC)?;
     netlink.add_neighbour("cable", SILENT6, SILENT_MAC)?;
     netlink.add_route(UNREACHABLE4, 32, Towards::Gateway(B4))?;
     netlink.add_route(UNREACHABLE6, 128, Towards::Gateway(B6))
 }
 
-fn routes_of_b() -> Result<()> {
-    let netlink = Netlink::open()?;
+fn routes_of_b(netlink: &Netlink) -> Result<()> {
     netlink.add_route(UNREACHABLE4, 32, Towards::Unreachable)?;
     netlink.add_route(UNREACHABLE6, 128, Towards::Unreachable)
 }
