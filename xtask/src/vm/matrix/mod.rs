@@ -1,5 +1,5 @@
-//! The matrix: every guest of the table of cells, as many at a time as the machine has room for, and one report. What a guest runs is in
-//! `task`, what its output means in `verdict`.
+//! The matrix: every guest of the table of cells, as many at a time as the machine has room for, and one
+//! report. What a guest runs is in `task`, what its output means in `verdict`.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
