@@ -134,20 +134,17 @@ fn command(boot: &Boot<'_>) -> Command {
     let console = match boot.architecture {
         Architecture::X86_64 => {
             // Without cmpxchg16b: with it, emulation in QEMU 7.2 lets the guest's allocator crash under load.
-            let mut processor = "max,-cx16".to_owned();
-            if boot.clock == Clock::Host {
-                // Emulation copies and clears byte by byte where the kernel is told that to do so is fast, and walks one
-                // level of page tables more than there need be. Without: a tracer starts in 4.1 s in place of 4.7 s.
-                processor += ",-erms,-la57";
-            }
-            qemu.args(["-cpu", &processor]);
+            //
             // On a busy host the kernel measures its clock wrongly, finds that out later and rewrites its own code,
             // which emulation can get wrong (see EMULATION_FAULT). The emulated counter is the host's: its rate
             // is told. Where instructions are counted, the counter is the virtual clock, in nanoseconds.
-            let kilohertz = match boot.clock {
-                Clock::Host => counter::kilohertz(),
-                Clock::Instructions => 1_000_000,
+            let (processor, kilohertz) = match boot.clock {
+                // Emulation copies and clears byte by byte where the kernel is told that to do so is fast, and walks one
+                // level of page tables more than there need be. Without: a tracer starts in 4.1 s in place of 4.7 s.
+                Clock::Host => ("max,-cx16,-erms,-la57", counter::kilohertz()),
+                Clock::Instructions => ("max,-cx16", 1_000_000),
             };
+            qemu.args(["-cpu", processor]);
             format!("ttyS0 tsc=reliable tsc_early_khz={kilohertz}")
         }
         Architecture::Aarch64 => {
