@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 
 use super::{Bench, Scenario, at, scenario};
-use crate::actor::Actor;
+use crate::actor::{Actor, Kind, Order};
 use crate::net::{A4, Network};
 use crate::records::Record;
 use crate::tracer::{Live, Process};
@@ -20,6 +20,7 @@ pub(super) const ALL: &[Scenario] = &[
     scenario("closed-stdout-ends-quietly", closed_stdout).whatever_plan(),
     scenario("full-stdout-is-an-error", full_stdout).whatever_plan(),
     scenario("exit-code-tells-of-flags", exit_code).whatever_plan(),
+    scenario("sockets-that-stay-open-are-not-told-as-closed-at-the-end", still_open).whatever_plan(),
 ];
 
 /// Whether an end record has its totals.
@@ -92,5 +93,31 @@ fn exit_code(bench: &Bench) -> Result<()> {
     ensure!(flagged.status.code() == Some(1), "a flagged listener ended with {}", flagged.status);
     let without = bench.subject.run(["list", "--json", "--netns", inode.as_str()])?;
     ensure!(without.status.code() == Some(0), "without --exit-code it ended with {}", without.status);
+    Ok(())
+}
+
+/// In the end the tracer looks for sockets that are gone without a hook's word. These are not, whoever holds them.
+fn still_open(bench: &Bench) -> Result<()> {
+    let network = Network::new()?;
+    let (mut server, mut client) = (Actor::start(&network.a)?, Actor::start(&network.b)?);
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("door");
+    server.perform(&Order::OpenDoor { path: path.clone() })?;
+    let tracer = bench.watch_alone(&network)?;
+    let (door, last) = (at(A4, 4444), at(A4, 5300));
+    let listener = server.listen(door)?;
+    client.connect(door)?;
+    server.accept(listener)?;
+    client.connect(door)?; // waits to be accepted
+    let fd = client.connect(door)?;
+    client.perform(&Order::Give { fd, path })?; // lies at the door, in no process's hands
+    client.close(fd)?;
+    let fd = server.socket(Kind::Tcp, door)?;
+    server.perform(&Order::Bind { fd, to: at(A4, 4445) })?;
+    server.bind_udp(last)?;
+    tracer.wait("the last of them", |r| r.is_at("udp", last))?;
+    let run = tracer.finish()?;
+    let closed: Vec<_> = run.events("close").map(|r| (r.local(), r.remote())).collect();
+    ensure!(closed.is_empty(), "told as closed: {closed:?}");
     Ok(())
 }

@@ -1,11 +1,13 @@
 //! Ends of sockets that the kernel does not tell. Of millions of TCP sockets a few end without a run of
 //! `inet_sock_set_state`, seen on a 6.18 whose processors are held up. What the kernel does tell is where
-//! a socket lies in its memory: when another one begins at that place, the older one has ended.
+//! a socket lies in its memory: when another one begins at that place, the older one has ended. Those whose place nobody
+//! takes are told in the end, when a reading of all sockets does not show them.
 
-use std::collections::{HashMap, hash_map::Entry};
+use std::collections::{BTreeSet, HashMap, hash_map::Entry};
 
 use foldhash::fast::FixedState;
 
+use super::baseline::Baseline;
 use crate::{
     bpf::decode::Decoded,
     model::event::{BootNanos, Family, Protocol, SocketChange, SocketEvent, SocketId, State},
@@ -27,6 +29,8 @@ struct Alive {
     netns: Option<u32>,
     protocol: Protocol,
     family: Family,
+    /// Its state then.
+    state: State,
 }
 
 impl Ends {
@@ -52,6 +56,20 @@ impl Ends {
         }
     }
 
+    /// Ends of those that a reading, begun `from` then, does not show, in the namespaces that it read. It shows every listener
+    /// and every connection, whoever holds it; of other sockets none can be told by it.
+    pub fn unseen(&self, from: BootNanos, shown: &Baseline) -> Vec<SocketEvent> {
+        let there: BTreeSet<SocketId> = shown.sockets.iter().map(|(decoded, _)| decoded.event.id).collect();
+        let is_gone = |alive: &&Alive| {
+            alive.at < from
+                && alive.protocol == Protocol::Tcp
+                && alive.state != State::Close
+                && alive.netns.is_some_and(|netns| shown.namespaces.contains_key(&netns))
+                && !there.contains(&alive.id)
+        };
+        self.alive.values().filter(is_gone).copied().map(end).collect()
+    }
+
     fn begin(&mut self, address: u64, now: Alive) -> Option<SocketEvent> {
         let before = match self.alive.entry(address) {
             // A reading of the sockets tells what is newer than records that still lie on the ring.
@@ -68,7 +86,8 @@ impl Ends {
 
 fn alive(record: &Decoded) -> Alive {
     let event = &record.event;
-    Alive { id: event.id, at: record.at, netns: event.netns, protocol: event.protocol, family: event.family }
+    let SocketEvent { id, netns, protocol, family, state, .. } = *event;
+    Alive { id, at: record.at, netns, protocol, family, state }
 }
 
 /// What is known of the socket is known already; what it sent and received is not.
@@ -90,12 +109,16 @@ fn end(Alive { id, netns, protocol, family, .. }: Alive) -> SocketEvent {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
-    use crate::bpf::decode::Meaning;
+    use crate::{bpf::decode::Meaning, source::baseline::Namespace};
 
     fn record(address: Option<u64>, id: u64, change: SocketChange) -> Decoded {
         let (id, netns, protocol) = (SocketId(id), Some(1), Protocol::Tcp);
-        let event = SocketEvent { change, ..end(Alive { id, at: 0, netns, protocol, family: Family::Ipv4 }) };
+        let alive = Alive { id, at: 0, netns, protocol, family: Family::Ipv4, state: State::Close };
+        let state = if change == SocketChange::Bind { State::Close } else { State::SynSent };
+        let event = SocketEvent { change, state, ..end(alive) };
         Decoded { at: 5, event, meaning: Meaning::Event, task: None, remnant: false, address }
     }
 
@@ -143,6 +166,32 @@ mod tests {
             assert_eq!(ended(&mut ends, 0x10, 1, change), None);
         }
         assert_eq!(ends.alive.len(), 1);
+    }
+
+    #[test]
+    fn what_a_reading_does_not_show_has_ended_where_it_would_show_it() {
+        let mut ends = Ends::default();
+        for id in 1..=3 {
+            ended(&mut ends, 0x10 * id, id, SocketChange::Connect);
+        }
+        ended(&mut ends, 0x40, 4, SocketChange::Bind);
+        let elsewhere = record(Some(0x50), 5, SocketChange::Connect);
+        ends.take(&Decoded { event: SocketEvent { netns: Some(2), ..elsewhere.event }, ..elsewhere });
+        let datagrams = record(Some(0x60), 6, SocketChange::Connect);
+        let event = SocketEvent { protocol: Protocol::Udp, ..datagrams.event };
+        ends.take(&Decoded { event, ..datagrams });
+        ended(&mut ends, 0x30, 3, close());
+
+        let seen = SocketChange::Seen { holders: Vec::new(), stdio: None };
+        let namespace = Namespace { path: "/proc/self/ns/net".into(), own: BTreeSet::new() };
+        let shown = Baseline {
+            sockets: vec![(record(Some(0x20), 2, seen), Vec::new())],
+            namespaces: BTreeMap::from([(1, namespace)]),
+            ..Baseline::default()
+        };
+        let gone = |from| ends.unseen(from, &shown).iter().map(|end| end.id.0).collect::<Vec<_>>();
+        assert_eq!(gone(6), [1]);
+        assert_eq!(gone(5), [0; 0], "it began after the reading");
     }
 
     #[test]

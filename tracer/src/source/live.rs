@@ -314,9 +314,29 @@ impl Live {
     /// Tells that the socket is gone that lay where the record's does, if no record said so.
     fn end_before(&mut self, decoded: &Decoded, out: &mut Vec<Event>) {
         if let Some(end) = self.ends.take(decoded) {
-            tracing::debug!("socket {} has ended, which no hook told", end.id.0);
-            self.close(end, decoded.at, out);
+            self.end(end, decoded.at, out);
         }
+    }
+
+    /// Tells ends of sockets whose place nobody took: those that a last reading does not show, and no record that came meanwhile.
+    fn end_unseen(&mut self, out: &mut Vec<Event>) {
+        if self.loaded.iterators.refused().is_some() {
+            return; // sock_diag may leave out what changes while it reads
+        }
+        let from = boot_now();
+        match baseline::read(&mut self.loaded.iterators, self.only) {
+            Ok(shown) => {
+                self.drain(out);
+                let at = boot_now();
+                self.ends.unseen(from, &shown).into_iter().for_each(|end| self.end(end, at, out));
+            }
+            Err(error) => tracing::warn!("whether sockets ended without a hook's word is not known: {error}"),
+        }
+    }
+
+    fn end(&mut self, end: SocketEvent, at: BootNanos, out: &mut Vec<Event>) {
+        tracing::debug!("socket {} has ended, which no hook told", end.id.0);
+        self.close(end, at, out);
     }
 
     fn close(&mut self, event: SocketEvent, at: BootNanos, out: &mut Vec<Event>) {
@@ -427,6 +447,7 @@ impl Live {
 
     /// Tells what time would still have brought: no later [`Live::tick`] comes.
     pub fn conclude(&mut self, now: BootNanos, out: &mut Vec<Event>) {
+        self.end_unseen(out);
         for event in self.flows.conclude(&self.loaded.flows, now) {
             self.push(event, now, out);
         }
