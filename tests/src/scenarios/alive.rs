@@ -6,9 +6,10 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use anyhow::{Context, Result, anyhow, ensure};
 use rustix::thread::UnshareFlags;
 
-use super::{Bench, Lacks, Scenario, alone, scenario};
+use super::{Bench, Lacks, Scenario, alone, at, scenario};
+use crate::actor::Actor;
 use crate::declared::HOST;
-use crate::net::Network;
+use crate::net::{A4, Network};
 use crate::records::Record;
 use crate::tracer::{Live, Plan, Subject};
 
@@ -83,15 +84,27 @@ fn switched_off(bench: &Bench) -> Result<()> {
         return Err(Lacks("machine whose kprobes nobody else needs".to_owned()).into());
     }
     let network = Network::new()?;
+    let mut server = Actor::start(&network.a)?;
     let tracer = prover(bench, Plan::Kprobe, &network)?;
+    let (ends, begins) = (at(A4, 5301), at(A4, 5302));
+    let fd = server.bind_udp(ends)?;
+    let flag = tracer.wait("a server's flag", |r| r.flags("unexplained-udp") && r.is_at("udp", ends))?;
     let switch = Switch::off()?;
     let degraded = tracer.wait("the silent hook", is_degraded)?;
     degraded.claim("it says why", !degraded.text("/why").is_empty())?;
+    server.close(fd)?;
+    server.bind_udp(begins)?;
     drop(switch);
     let hook = degraded.text("/hook");
     tracer.wait("the hook that delivers again", |r| {
         r.kind() == "degraded" && !is_degraded(r) && r.text("/hook") == hook
     })?;
+    tracer.wait("the flag of what began while the hooks were silent", |r| {
+        r.flags("unexplained-udp") && r.is_at("udp", begins)
+    })?;
+    let run = tracer.finish()?;
+    let is_clear = |r: &&Record| r.kind() == "clear" && r.number("/flag_seq") == Some(flag.seq());
+    ensure!(run.records.iter().any(|r| is_clear(&r)), "the flag of what ended meanwhile still stands");
     Ok(())
 }
 

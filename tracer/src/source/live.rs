@@ -107,7 +107,16 @@ struct Losses {
     since: BootNanos,
     pending: u64,
     pending_from: BootNanos,
+    /// A hook that was silent delivers again: what it did not tell is known to no one.
+    was_silent: bool,
     reread_at: BootNanos,
+}
+
+impl Losses {
+    /// Whether the sockets are to be read again.
+    fn is_pending(&self) -> bool {
+        self.pending + self.pending_missed > 0 || self.was_silent
+    }
 }
 
 impl Live {
@@ -130,6 +139,7 @@ impl Live {
             since: now,
             pending: 0,
             pending_from: now,
+            was_silent: false,
             reread_at: 0,
         };
         Self {
@@ -487,8 +497,7 @@ impl Live {
     /// When [`Live::tick`] has something to do next.
     #[must_use]
     pub fn next_due(&self) -> Option<BootNanos> {
-        let reread =
-            (self.losses.pending + self.losses.pending_missed > 0).then_some(self.losses.reread_at + REREAD);
+        let reread = self.losses.is_pending().then_some(self.losses.reread_at + REREAD);
         let proof = self.proofs.as_ref().and_then(Proofs::next_due);
         [self.attempts.next_due(), self.flows.next_due(), reread, proof, self.exits.next_due()]
             .into_iter()
@@ -568,11 +577,12 @@ impl Live {
     fn judge(&mut self, traffic: &Traffic, out: &mut Vec<Event>) {
         let Some(proofs) = &mut self.proofs else { return };
         let told = proofs.judge(traffic, &self.loaded.hooks, &self.loaded.proof);
+        self.losses.was_silent |= told.iter().any(|told| told.delivers);
         let at = boot_now();
         out.extend(told.into_iter().map(|told| Event { at, fact: Fact::Degraded(told) }));
     }
 
-    /// Tells what was lost since the last time; after lost records the sockets are read again.
+    /// Tells what was lost since the last time; after lost records, and where a hook delivers again, the sockets are read again.
     ///
     /// # Errors
     /// When the iterators fail.
@@ -593,8 +603,7 @@ impl Live {
             self.losses.pending_missed += missed - self.losses.missed;
             self.losses.missed = missed;
         }
-        let pending = self.losses.pending + self.losses.pending_missed > 0;
-        if pending && (last || now >= self.losses.reread_at + REREAD) {
+        if self.losses.is_pending() && (last || now >= self.losses.reread_at + REREAD) {
             self.resync(now, out)?;
         }
         let faults = self.loaded.control.counter(COUNTER_FAULTS);
@@ -638,6 +647,7 @@ impl Live {
             let lost = Lost { stage, count, from, to: now, resynced: true };
             out.push(Event { at: to, fact: Fact::Lost(lost) });
         }
+        self.losses.was_silent = false;
         self.losses.reread_at = to;
         Ok(())
     }
