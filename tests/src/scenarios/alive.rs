@@ -86,21 +86,21 @@ fn switched_off(bench: &Bench) -> Result<()> {
     let network = Network::new()?;
     let mut server = Actor::start(&network.a)?;
     let tracer = prover(bench, Plan::Kprobe, &network)?;
-    let (ends, begins) = (at(A4, 5301), at(A4, 5302));
+    let (ends, begins) = (at(A4, 5301), at(A4, 4444));
     let fd = server.bind_udp(ends)?;
     let flag = tracer.wait("a server's flag", |r| r.flags("unexplained-udp") && r.is_at("udp", ends))?;
     let switch = Switch::off()?;
     let degraded = tracer.wait("the silent hook", is_degraded)?;
     degraded.claim("it says why", !degraded.text("/why").is_empty())?;
     server.close(fd)?;
-    server.bind_udp(begins)?;
+    server.listen(begins)?;
     drop(switch);
     let hook = degraded.text("/hook");
     tracer.wait("the hook that delivers again", |r| {
         r.kind() == "degraded" && !is_degraded(r) && r.text("/hook") == hook
     })?;
     tracer.wait("the flag of what began while the hooks were silent", |r| {
-        r.flags("unexplained-udp") && r.is_at("udp", begins)
+        r.flags("unexplained-listener") && r.is_at("tcp", begins)
     })?;
     let run = tracer.finish()?;
     let is_clear = |r: &&Record| r.kind() == "clear" && r.number("/flag_seq") == Some(flag.seq());
