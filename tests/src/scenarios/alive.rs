@@ -103,8 +103,8 @@ fn switched_off(bench: &Bench) -> Result<()> {
         r.flags("unexplained-listener") && r.is_at("tcp", begins)
     })?;
     let run = tracer.finish()?;
-    let is_clear = |r: &&Record| r.kind() == "clear" && r.number("/flag_seq") == Some(flag.seq());
-    ensure!(run.records.iter().any(|r| is_clear(&r)), "the flag of what ended meanwhile still stands");
+    let is_clear = |r: &Record| r.kind() == "clear" && r.number("/flag_seq") == Some(flag.seq());
+    ensure!(run.records.iter().any(is_clear), "the flag of what ended meanwhile still stands");
     Ok(())
 }
 

@@ -141,7 +141,7 @@ fn command(boot: &Boot<'_>) -> Command {
             let (processor, kilohertz) = match boot.clock {
                 // Emulation copies and clears byte by byte where the kernel is told that to do so is fast, and walks one
                 // level of page tables more than there need be. Without: a tracer starts in 4.1 s in place of 4.7 s.
-                // To memmove() of 5.10 and 6.1 fsrm implies erms: with one of them alone they hang while they boot.
+                // To memmove() of 5.10 and 6.1 fsrm implies erms: with fsrm alone they hang while they boot.
                 Clock::Host => ("max,-cx16,-erms,-fsrm,-la57", counter::kilohertz()),
                 Clock::Instructions => ("max,-cx16", 1_000_000),
             };
