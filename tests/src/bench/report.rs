@@ -113,6 +113,8 @@ pub struct Report {
     pub tracer: String,
     /// The hook plan that it took.
     pub plan: String,
+    /// What counts the instructions by which this was measured, with its version; empty for the time of a real clock.
+    pub emulator: String,
     /// The guests whose figures are among the rows, in words.
     pub guests: Vec<String>,
     /// Whether this only proves that the benchmark runs: the figures mean nothing.
@@ -124,10 +126,10 @@ pub struct Report {
 impl Report {
     /// Takes in the figures of a run in a guest.
     pub fn take(&mut self, guest: Self) {
-        let plan = &guest.plan;
-        let words =
-            format!("{plan}/*: counted in instructions, {} core, kernel {}", guest.cores, guest.kernel);
-        self.guests.push(words);
+        let Self { plan, cores, kernel, emulator, .. } = &guest;
+        // How many instructions the same work takes depends on the processor that the emulator shows.
+        self.guests
+            .push(format!("{plan}/*: counted in instructions, {cores} core, kernel {kernel}, {emulator}"));
         self.rows.extend(guest.rows);
     }
 
@@ -166,6 +168,25 @@ mod tests {
             Row::new("ss", "rate", "", &[1.0]),
         ];
         assert_eq!(Report { rows, ..Report::default() }.reached(), (1, 2));
+    }
+
+    #[test]
+    fn a_guest_is_told_with_what_its_figures_depend_on() {
+        let guest = Report {
+            plan: "fentry".to_owned(),
+            cores: 1,
+            kernel: "6.12 x86_64".to_owned(),
+            emulator: "QEMU 7.2".to_owned(),
+            rows: vec![Row::new("tracer", "rate", "", &[1.0])],
+            ..Report::default()
+        };
+        let mut report = Report::default();
+        report.take(guest.clone());
+        assert_eq!(
+            report.guests,
+            ["fentry/*: counted in instructions, 1 core, kernel 6.12 x86_64, QEMU 7.2"]
+        );
+        assert_eq!(report.rows, guest.rows);
     }
 
     #[test]

@@ -33,9 +33,10 @@ struct Arguments {
     /// Only prove that it runs: short loads, few sockets.
     #[arg(long)]
     quick: bool,
-    /// The clock counts instructions, as QEMU's with -icount: only what can be counted is measured.
-    #[arg(long)]
-    counted: bool,
+    /// The clock counts instructions, as QEMU's with -icount: only what can be counted is measured. The report
+    /// names the emulator so.
+    #[arg(long, value_name = "EMULATOR")]
+    counted: Option<String>,
     /// Write the report as JSON to this file; `-` writes it to stdout, in one line, in place of the table.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -91,21 +92,21 @@ fn setting(arguments: &Arguments) -> Result<Setting> {
         subject: Subject { path, plan: arguments.plan },
         pairs: usize::from(arguments.pairs.unwrap_or(if arguments.quick { 1 } else { PAIRS })),
         quick: arguments.quick,
-        counted: arguments.counted,
+        counted: arguments.counted.is_some(),
     })
 }
 
 /// Makes all measurements that are chosen.
 fn measure(arguments: &Arguments, setting: &Setting, rows: &mut Vec<Row>) -> Result<()> {
     // A figure that was counted is of one plan, and another one than that of the same name on a real machine.
-    let name = |measurement: &Measurement| match arguments.counted {
+    let name = |measurement: &Measurement| match setting.counted {
         true => format!("{}/{}", arguments.plan.word(), measurement.name),
         false => measurement.name.to_owned(),
     };
     let is_chosen = |measurement: &&Measurement| {
         let (parts, name) = (&arguments.filter, name(measurement));
         let is_named = parts.is_empty() || parts.iter().any(|part| name.contains(part.as_str()));
-        is_named && (measurement.counted || !arguments.counted)
+        is_named && (measurement.counted || !setting.counted)
     };
     for measurement in ALL.iter().filter(is_chosen) {
         let begun = std::time::Instant::now();
@@ -159,6 +160,7 @@ fn head(arguments: &Arguments, setting: &Setting) -> Result<Report> {
         processor: processor(),
         tracer: start.text("/version").to_owned(),
         plan: start.text("/hooks").to_owned(),
+        emulator: arguments.counted.clone().unwrap_or_default(),
         guests: Vec::new(),
         quick: arguments.quick,
         rows: Vec::new(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use super::guest::{Guest, Run};
-use super::qemu::{Clock, Ending};
+use super::qemu::{self, Clock, Ending};
 use super::variant::Variant;
 use super::{PLANS, chosen, kernels};
 use crate::workspace::{BENCH, INIT, TRACER, Workspace};
@@ -29,12 +29,13 @@ pub(crate) struct Request<'a> {
 /// Runs it; answers the report of each plan, as the benchmark wrote it.
 pub(crate) fn run(workspace: &Workspace, request: &Request<'_>) -> Result<Vec<(&'static str, String)>> {
     let kernel = chosen(kernels::DEFAULT)?;
+    let emulator = qemu::version(kernel.architecture)?;
     let programs = workspace.build_for(kernel.architecture, &[INIT, TRACER, BENCH])?;
     let guest = Guest {
         programs: &programs,
         kernel: &kernel,
         variant: Variant::Plain,
-        commands: PLANS.iter().map(|plan| command(plan, request)).collect(),
+        commands: PLANS.iter().map(|plan| command(plan, &emulator, request)).collect(),
         limit: LIMIT,
         clock: Clock::Instructions,
     };
@@ -52,13 +53,14 @@ pub(crate) fn run(workspace: &Workspace, request: &Request<'_>) -> Result<Vec<(&
     PLANS.into_iter().zip(&story.runs).map(|(plan, run)| Ok((plan, report(plan, run)?))).collect()
 }
 
-fn command(plan: &str, request: &Request<'_>) -> Vec<String> {
+fn command(plan: &str, emulator: &str, request: &Request<'_>) -> Vec<String> {
     let pairs = request.pairs.unwrap_or(if request.quick { 1 } else { PAIRS }).to_string();
     let fixed = [
         "/bin/bench",
         "--tracer",
         "/bin/tracer",
         "--counted",
+        emulator,
         "--json",
         "-",
         "--plan",
@@ -93,8 +95,8 @@ mod tests {
         let filter = ["tcp".to_owned()];
         let request = Request { quick: true, pairs: None, filter: &filter };
         assert_eq!(
-            command("kprobe", &request).join(" "),
-            "/bin/bench --tracer /bin/tracer --counted --json - --plan kprobe --pairs 1 --quick --filter tcp"
+            command("kprobe", "QEMU", &request).join(" "),
+            "/bin/bench --tracer /bin/tracer --counted QEMU --json - --plan kprobe --pairs 1 --quick --filter tcp"
         );
     }
 

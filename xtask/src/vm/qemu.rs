@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail};
 use super::counter;
 use super::protocol::EXIT;
 use crate::architecture::Architecture;
+use crate::command;
 use crate::debian::{self, Need};
 
 /// A kernel that rewrites its own code puts a breakpoint (int3) there meanwhile. In emulation on more than one
@@ -71,16 +72,28 @@ pub(crate) struct Boot<'a> {
 
 /// Sees to it that the emulator is there.
 pub(crate) fn ensure(architecture: Architecture) -> Result<()> {
-    let need = match architecture {
-        Architecture::X86_64 => Need::program("qemu-system-x86_64", "qemu-system-x86"),
-        Architecture::Aarch64 => Need::program("qemu-system-aarch64", "qemu-system-arm"),
-    };
-    debian::ensure("the virtual machine", &[need])
+    let (program, package) = emulator(architecture);
+    debian::ensure("the virtual machine", &[Need::program(program, package)])
+}
+
+/// The emulator with its version, as it says itself; it is installed if it is missing.
+pub(crate) fn version(architecture: Architecture) -> Result<String> {
+    ensure(architecture)?;
+    let said = command::text(Command::new(emulator(architecture).0).arg("--version"))?;
+    Ok(said.lines().next().unwrap_or_default().trim().to_owned())
+}
+
+/// The program, and the package that has it.
+fn emulator(architecture: Architecture) -> (&'static str, &'static str) {
+    match architecture {
+        Architecture::X86_64 => ("qemu-system-x86_64", "qemu-system-x86"),
+        Architecture::Aarch64 => ("qemu-system-aarch64", "qemu-system-arm"),
+    }
 }
 
 /// Boots and waits for the end, at most `limit`. Each line of the console is given to `see`.
 pub(crate) fn boot(boot: &Boot<'_>, limit: Duration, see: impl FnMut(&str)) -> Result<Ending> {
-    let mut qemu = command(boot);
+    let mut qemu = invocation(boot);
     let mut child = qemu.spawn().context("cannot start QEMU")?;
     let Some(console) = child.stdout.take() else { bail!("QEMU has no console") };
     let (sender, lines) = mpsc::channel();
@@ -129,8 +142,8 @@ fn end(child: &mut Child) -> Result<()> {
     Ok(())
 }
 
-fn command(boot: &Boot<'_>) -> Command {
-    let mut qemu = Command::new(format!("qemu-system-{}", boot.architecture.name()));
+fn invocation(boot: &Boot<'_>) -> Command {
+    let mut qemu = Command::new(emulator(boot.architecture).0);
     let console = match boot.architecture {
         Architecture::X86_64 => {
             // Without cmpxchg16b: with it, emulation in QEMU 7.2 lets the guest's allocator crash under load.
