@@ -85,9 +85,9 @@ pub const DECLARED: &[Declared] = &[
     Declared {
         cell: "*/confidentiality",
         plan: None,
-        scenario: "processes-*",
+        scenario: "processes-are-told-*",
         how: How::Fails,
-        reason: "the program on exec is refused, as the coverage says: processes are read from /proc, which is too late for these",
+        reason: "the program on exec is refused, as the coverage says: nothing is told when a process begins a program",
     },
     unseen_exec("shell-on-loopback-*", How::Fails),
     unseen_exec("shells-by-an-accepted-*", How::Wavers),

@@ -25,11 +25,16 @@ fn stated(bench: &Bench) -> Result<()> {
         None => start_of(bench, &[])?,
     };
     for event in EVENTS {
-        let seen = says(&start, "/coverage/seen", "by", event);
+        let seen = is_seen(&start, event);
         let unseen = says(&start, "/coverage/unseen", "why", event);
         start.claim(format!("{event} is seen by a hook, or not with a reason"), seen || unseen)?;
     }
     Ok(())
+}
+
+/// Whether the coverage names a hook that sees the event.
+pub(super) fn is_seen(start: &Record, event: &str) -> bool {
+    says(start, "/coverage/seen", "by", event)
 }
 
 /// Whether a list of the coverage has an entry for the event, with words in `field`.

@@ -39,7 +39,7 @@ impl Program {
         };
         let path = called.filter(|name| is_plain(name));
         let unknown = match (path, called) {
-            (Some(_), _) => None,
+            (Some(_), _) => no_arguments(args.as_deref()),
             (None, None) => Some("the name of its executable could not be read".to_owned()),
             (None, Some(name)) => {
                 Some(format!("its executable was called as `{}`, and was not looked up yet", escape(name)))
@@ -61,7 +61,7 @@ impl Program {
         let mut program = self.clone();
         if let Some(path) = found.path {
             program.exe = Some(path);
-            program.unknown = None;
+            program.unknown = no_arguments(program.args.as_deref());
         }
         program.file = found.file.or(program.file);
         // Of a process that has ended less is found than when it was looked at before.
@@ -88,6 +88,11 @@ fn is_plain(path: &[u8]) -> bool {
         && parts.next() == Some(b"")
         && !is_descriptor
         && parts.all(|part| !matches!(part, b"" | b"." | b".."))
+}
+
+/// Why arguments are missing, where they are.
+pub(super) fn no_arguments(args: Option<&[String]>) -> Option<String> {
+    args.is_none().then(|| "its arguments could not be read, or it has none".to_owned())
 }
 
 /// Splits arguments that end with NUL each, as `/proc/PID/cmdline` has them.
@@ -128,6 +133,15 @@ mod tests {
         assert_eq!(program.exe.as_deref(), Some("/usr/bin/nc"));
         assert_eq!(program.args.as_deref(), Some(["nc".to_owned(), "-l".to_owned()].as_slice()));
         assert_eq!(program.unknown, None);
+    }
+
+    #[test]
+    fn arguments_that_are_missing_stay_told_when_the_executable_is_found() {
+        let program = Program { args: None, ..exec(b"./nc", b"nc\0", false) };
+        let found = Examined { path: Some("/usr/bin/nc".to_owned()), ..Examined::default() };
+        let program = program.examined(found);
+        assert_eq!(program.exe.as_deref(), Some("/usr/bin/nc"));
+        assert!(program.unknown.is_some_and(|why| why.contains("arguments")));
     }
 
     #[test]
