@@ -22,7 +22,7 @@ impl Architecture {
         found.with_context(|| format!("{name} is none of the processors that the tracer is for"))
     }
 
-    /// As rustc, aya and QEMU say it.
+    /// As rustc and aya say it.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::X86_64 => "x86_64",
